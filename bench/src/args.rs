@@ -1,0 +1,241 @@
+//! The command line.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{CommandFactory, Parser, error::ErrorKind};
+
+use crate::driver::Window;
+
+const ABOUT: &str = "Load generator for KalamDB: throughput and latency of each workload, beside its physical limit";
+
+const LONG_ABOUT: &str = "\
+Load generator for KalamDB, as pgbench is for PostgreSQL.
+
+Each workload runs closed-loop clients over gRPC against a server and, in alternating slices of the same run, against \
+its physical limit on this machine, so that every figure is also a ratio: 1 is the best that the hardware and the \
+transport allow. Without --server it starts a server of its own on an empty temporary folder (kalamdb-server is looked \
+for beside this program).";
+
+const WORKLOADS: &str = "\
+Workloads (clients by default):
+  point-read         SELECT * of one row by key (1, 16). Limit: a bare tonic echo of the same bytes
+  conversation-read  the last 50 rows of a conversation (1, 16). Limit: the same echo
+  insert             durable single-row INSERT (1, 16, 64, 256). Limit: the lower of the echo and a bare RocksDB
+                     put loop with group commit
+  insert-async       the same on a server with asynchronous durability
+  batch-insert       INSERT of 100 rows a statement (1, 16). Limit: as insert
+  scan-aggregate     count, sum, avg and GROUP BY over 10,000 and 100,000 hot rows (1). Limit: DataFusion on the same
+                     rows in memory
+  cached-plan        a SELECT with parameters again and again (1), compared with the same SELECT under an alias that is
+                     new each time, so that its plan is not in the cache: here the figures to look at are the ratios
+                     of latency (p50_ratio, mean_ratio), which should be far below 1
+  idle               start of an empty server until it answers, and its resident memory 2 s later. Limit: the echo server
+  load-parquet FILE  writes a Parquet file of messages (id, conversation_id, user_id, role, content, created_at,
+                     files_changed) into a USER table, each row as its user (32), reads every user's rows back and
+                     compares them with the file. Limit: as insert, with as many rows an operation
+  all                every workload but load-parquet
+
+The tables live in a namespace of their own (--namespace) and are dropped and made anew. With --server, insert needs a
+server with durability sync, insert-async one with async, and idle cannot run.
+
+Exit status: 0, 1 (a call failed or an answer was wrong), 2 (usage).";
+
+/// The command line as given.
+#[derive(Debug, Parser)]
+#[command(name = "kalam-bench", version, about = ABOUT, long_about = LONG_ABOUT, after_help = WORKLOADS)]
+pub(crate) struct Args {
+    /// Server to measure, such as http://127.0.0.1:2900 (default: one of its own)
+    #[arg(long, value_name = "URL")]
+    pub(crate) server: Option<String>,
+
+    /// Measured seconds of each contestant
+    #[arg(long, value_name = "SECS", default_value = "5", value_parser = seconds)]
+    duration: Duration,
+
+    /// Seconds of each contestant before the measured ones
+    #[arg(long, value_name = "SECS", default_value = "1", value_parser = seconds_or_none)]
+    warmup: Duration,
+
+    /// Numbers of concurrent clients, such as 1,16 (default: the workload's)
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=4_096))]
+    clients: Vec<u16>,
+
+    /// HTTP/2 connections that the clients share
+    #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u16).range(1..=4_096))]
+    connections: u16,
+
+    /// Rows in the table that a reading workload uses (default: 10,000; scan-aggregate 10,000 and 100,000)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(100..=100_000_000))]
+    pub(crate) rows: Option<u64>,
+
+    /// Rows of a statement of load-parquet, at most
+    #[arg(long, value_name = "N", default_value = "100", value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub(crate) batch_rows: u16,
+
+    /// Namespace of the benchmark's tables, which are dropped and made anew
+    #[arg(long, value_name = "NAME", default_value = "kalam_bench", value_parser = name)]
+    pub(crate) namespace: String,
+
+    /// Folder for the data of the server and of the RocksDB limit, in temporary folders (default: the system's)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+
+    /// Append the results to a file, one JSON object a line, times in microseconds
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+
+    /// What to run, in this order
+    #[arg(value_name = "WORKLOAD", required = true)]
+    words: Vec<String>,
+}
+
+/// Something that can be measured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Workload {
+    PointRead,
+    ConversationRead,
+    Insert,
+    InsertAsync,
+    BatchInsert,
+    ScanAggregate,
+    CachedPlan,
+    Idle,
+    LoadParquet(PathBuf),
+}
+
+const NAMED: [(&str, Workload); 8] = [
+    ("point-read", Workload::PointRead),
+    ("conversation-read", Workload::ConversationRead),
+    ("insert", Workload::Insert),
+    ("insert-async", Workload::InsertAsync),
+    ("batch-insert", Workload::BatchInsert),
+    ("scan-aggregate", Workload::ScanAggregate),
+    ("cached-plan", Workload::CachedPlan),
+    ("idle", Workload::Idle),
+];
+
+impl Args {
+    /// The workloads asked for, in order.
+    pub(crate) fn workloads(&self) -> Result<Vec<Workload>, clap::Error> {
+        let mut workloads = Vec::new();
+        let mut words = self.words.iter();
+        while let Some(word) = words.next() {
+            match word.as_str() {
+                // An idle server is asked for by name only where one of its own can be started.
+                "all" => workloads.extend(
+                    NAMED.into_iter().map(|(_, w)| w).filter(|w| self.server.is_none() || *w != Workload::Idle),
+                ),
+                "load-parquet" => {
+                    let file = words.next().ok_or_else(|| usage("load-parquet needs the name of a file".to_owned()))?;
+                    workloads.push(Workload::LoadParquet(file.into()));
+                }
+                word => {
+                    let (_, workload) = NAMED.into_iter().find(|(name, _)| *name == word).ok_or_else(|| {
+                        let names: Vec<&str> = NAMED.iter().map(|(name, _)| *name).collect();
+                        usage(format!("no workload '{word}'; there are {}, load-parquet FILE, all", names.join(", ")))
+                    })?;
+                    workloads.push(workload);
+                }
+            }
+        }
+        if self.server.is_some() && workloads.contains(&Workload::Idle) {
+            return Err(usage("idle starts a server of its own: run it without --server".to_owned()));
+        }
+        Ok(workloads)
+    }
+
+    /// The numbers of clients to run a workload with.
+    pub(crate) fn clients(&self, default: &[usize]) -> Vec<usize> {
+        if self.clients.is_empty() { default.to_vec() } else { self.clients.iter().map(|n| usize::from(*n)).collect() }
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        usize::from(self.connections)
+    }
+
+    /// Warm-up and measured time of each contestant.
+    pub(crate) fn window(&self) -> Window {
+        Window { warmup: self.warmup, measure: self.duration }
+    }
+}
+
+fn usage(message: String) -> clap::Error {
+    Args::command().error(ErrorKind::InvalidValue, message)
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match seconds_or_none(text)? {
+        Duration::ZERO => Err("must be more than 0".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
+fn seconds_or_none(text: &str) -> Result<Duration, String> {
+    const MAX_SECONDS: f64 = 3_600.0;
+    let value: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    if (0.0..=MAX_SECONDS).contains(&value) {
+        Ok(Duration::from_secs_f64(value))
+    } else {
+        Err(format!("must be from 0 to {MAX_SECONDS} seconds"))
+    }
+}
+
+/// A namespace name goes into SQL text, so nothing but a plain name is let through.
+fn name(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let first = text.chars().next().is_some_and(|c| !c.is_ascii_digit());
+    if first && text.len() <= 63 && text.chars().all(plain) {
+        Ok(text.to_owned())
+    } else {
+        Err("a name is lower-case letters, digits and _, begins with no digit and has at most 63".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &[&str]) -> Result<Args, clap::Error> {
+        Args::try_parse_from(std::iter::once(&"kalam-bench").chain(words))
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn workloads_come_in_order_and_a_file_follows_its_workload() {
+        let args = parse(&["insert", "load-parquet", "all", "idle"]).unwrap();
+        let expected = [Workload::Insert, Workload::LoadParquet("all".into()), Workload::Idle];
+        assert_eq!(args.workloads().unwrap(), expected);
+        assert_eq!(parse(&["all"]).unwrap().workloads().unwrap().len(), NAMED.len());
+    }
+
+    #[test]
+    fn what_cannot_run_is_refused() {
+        assert!(parse(&[]).is_err());
+        assert!(parse(&["load-parquet"]).unwrap().workloads().is_err());
+        assert!(parse(&["instert"]).unwrap().workloads().is_err());
+        assert!(parse(&["--server", "http://[::1]:2900", "idle"]).unwrap().workloads().is_err());
+        for bad in [
+            ["--duration", "0"],
+            ["--duration", "-1"],
+            ["--duration", "NaN"],
+            ["--duration", "1e9"],
+            ["--clients", "0"],
+            ["--clients", "1,,2"],
+            ["--rows", "1"],
+            ["--namespace", "a;b"],
+            ["--namespace", "1a"],
+        ] {
+            assert!(parse(&[bad[0], bad[1], "all"]).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn clients_default_to_the_workloads_own() {
+        assert_eq!(parse(&["all"]).unwrap().clients(&[1, 16]), [1, 16]);
+        assert_eq!(parse(&["--clients", "2,8", "all"]).unwrap().clients(&[1, 16]), [2, 8]);
+    }
+}

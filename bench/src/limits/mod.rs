@@ -1,0 +1,5 @@
+//! The physical limits that workloads are compared with, each without any database around it.
+
+pub(crate) mod datafusion;
+pub(crate) mod echo;
+pub(crate) mod rocks;

@@ -1,0 +1,152 @@
+//! Backslash commands.
+
+use std::io::{Write, stdout};
+
+use kalam_link::ErrorKind;
+
+use crate::{
+    escape,
+    exit::{Failure, Status},
+    session::{Flow, Session},
+};
+
+const HELP: &str = "\
+Statements end with a semicolon and may span lines.
+
+  \\d [TABLE]              list the tables, or describe one
+  \\use NAMESPACE, USE n   namespace of unqualified table names
+  \\x [on|off]             one line for each value instead of tables
+  \\timing [on|off]        whether times are shown
+  \\health                 whether the server answers calls
+  \\connect [HOST] [USER]  connect to another server or as another user; - keeps the host
+  \\help, \\?               this text
+  \\quit, \\q               end; Ctrl+D does, too
+
+Ctrl+C cancels the running statement. Ctrl+R searches the history. Alt+Enter adds a line.
+";
+
+/// Commands that are known by name but not offered yet.
+const LATER: [&str; 6] = ["\\flush", "\\config", "\\pause", "\\continue", "\\watch", "\\export"];
+
+/// Namespaces that are always there.
+const BUILT_IN: [&str; 2] = ["system", "information_schema"];
+
+/// Runs one command, such as `\d chat.messages`.
+pub(crate) async fn run(session: &mut Session, text: &str) -> Result<Flow, Failure> {
+    let mut words = text.trim_end_matches(';').split_whitespace();
+    let name = words.next().unwrap_or_default();
+    let arguments: Vec<&str> = words.collect();
+    match (name, arguments.as_slice()) {
+        ("\\q" | "\\quit", []) => Ok(Flow::Quit),
+        ("\\help" | "\\?" | "\\h", _) => say(HELP.trim_end()),
+        ("\\health", []) => health(session).await,
+        ("\\timing", argument @ ([] | [_])) => match switch(session.timing, argument) {
+            Some(timing) => {
+                session.timing = timing;
+                say(if timing { "Times are shown." } else { "Times are not shown." })
+            }
+            None => wrong("\\timing takes on or off"),
+        },
+        ("\\x", argument @ ([] | [_])) => match switch(session.expanded, argument) {
+            Some(expanded) => {
+                session.expanded = expanded;
+                say(if expanded { "Expanded display is on." } else { "Expanded display is for wide rows only." })
+            }
+            None => wrong("\\x takes on or off"),
+        },
+        ("\\d", []) => {
+            let namespace = session.client.namespace();
+            let sql =
+                if namespace.is_empty() { "SHOW TABLES".to_owned() } else { format!("SHOW TABLES IN {namespace}") };
+            session.execute(&sql, None).await
+        }
+        ("\\d", [table]) => session.execute(&format!("DESCRIBE {table}"), None).await,
+        ("\\use", [namespace]) => use_namespace(session, namespace).await,
+        ("\\connect", arguments @ ([] | [_] | [_, _])) => connect(session, arguments).await,
+        (name, _) if LATER.contains(&name) => wrong(&format!("{name} is not supported by this version")),
+        (name, _) => wrong(&format!("{name} is no command, or its arguments are wrong; \\help lists the commands")),
+    }
+}
+
+/// Sets the namespace of unqualified names, if there is one of that name.
+pub(crate) async fn use_namespace(session: &mut Session, namespace: &str) -> Result<Flow, Failure> {
+    if !BUILT_IN.contains(&namespace) {
+        match session.client.admin().list_namespaces().await {
+            Err(error) => return Ok(session.fail(&error, "", None)),
+            Ok(known) if !known.iter().any(|known| known.name == namespace) => {
+                let names: Vec<_> = known.iter().map(|namespace| namespace.name.as_str()).collect();
+                let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+                return wrong(&format!("namespace {namespace} does not exist; there are: {names}"));
+            }
+            Ok(_) => {}
+        }
+    }
+    session.client = session.client.in_namespace(namespace);
+    say_if_interactive(session, &format!("Namespace {namespace}."))
+}
+
+async fn health(session: &Session) -> Result<Flow, Failure> {
+    match session.client.health().await {
+        Ok(status) if status.is_serving() => say(&format!("{} is serving.", session.client.endpoint())),
+        Ok(status) => wrong(&format!("{} is not serving ({status:?})", session.client.endpoint())),
+        Err(error) => Ok(session.fail(&error, "", None)),
+    }
+}
+
+/// Without arguments, tells what the connection is.
+async fn connect(session: &mut Session, arguments: &[&str]) -> Result<Flow, Failure> {
+    let host = arguments.first().copied().filter(|host| *host != "-");
+    let client = match host {
+        None => session.client.clone(),
+        Some(host) => match session.client.reconnect(host).await {
+            Ok(client) => client,
+            Err(error) if error.kind() == ErrorKind::Configuration => return wrong(&error.to_string()),
+            Err(error) => return Ok(session.fail(&error, "", None)),
+        },
+    };
+    session.client = match arguments.get(1) {
+        Some(user) => client.for_user(*user),
+        None => client,
+    };
+    let user = session.client.user().map(|user| format!(" as {user}")).unwrap_or_default();
+    let text = format!("Connected to {}{user}.", session.client.endpoint());
+    say(&escape::visible(&text))
+}
+
+/// The new value of a switch: turned when no argument is given, none when the argument is wrong.
+fn switch(now: bool, argument: &[&str]) -> Option<bool> {
+    match argument {
+        [] => Some(!now),
+        ["on"] => Some(true),
+        ["off"] => Some(false),
+        _ => None,
+    }
+}
+
+fn say(text: &str) -> Result<Flow, Failure> {
+    writeln!(stdout(), "{text}")?;
+    Ok(Flow::Continue)
+}
+
+fn say_if_interactive(session: &Session, text: &str) -> Result<Flow, Failure> {
+    if session.interactive { say(&escape::visible(text)) } else { Ok(Flow::Continue) }
+}
+
+fn wrong(text: &str) -> Result<Flow, Failure> {
+    let style = crate::style::Style::for_stderr();
+    eprintln!("{} {}", style.error("error:"), escape::visible(text));
+    Ok(Flow::Failed(Status::StatementFailed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::switch;
+
+    #[test]
+    fn a_switch_turns_or_is_set() {
+        assert_eq!(switch(true, &[]), Some(false));
+        assert_eq!(switch(true, &["on"]), Some(true));
+        assert_eq!(switch(false, &["off"]), Some(false));
+        assert_eq!(switch(false, &["perhaps"]), None);
+    }
+}

@@ -1,0 +1,226 @@
+//! The engine: everything below SQL and above nothing, as one value.
+
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use datafusion::execution::SessionState;
+use kalamdb_store::{
+    commit::{CommitSettings, Committer, FreeSpace},
+    data_dir::{DataDir, DataDirError},
+    ids::{CommitSeq, UserId},
+    kv::{Durability, MemoryBackend, RocksBackend, RocksSettings, StorageBackend},
+};
+use parking_lot::Mutex;
+
+use crate::{
+    access::{Caller, Role},
+    catalog::{Catalog, ConstantEvaluator},
+    env::Env,
+    error::{Error, Reason, Result},
+    exec::{Caches, ConflictTurns, QueryRuntime, StatementContext, from_store, template_state},
+    ids::IdSource,
+    jobs::Expiry,
+    session::Session,
+    settings::{EngineSettings, SettingInfo, StorageSettings},
+};
+
+/// A database, open. Sessions made from it run statements.
+///
+/// ```
+/// use std::sync::Arc;
+/// use kalamdb_engine::{Body, Caller, Engine, EngineSettings, Request, Role, SystemEnv, UserId};
+///
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let engine = Engine::open(EngineSettings::default(), Vec::new(), Arc::new(SystemEnv)).unwrap();
+/// let session = engine.session(Caller::new(UserId::new("admin").unwrap(), Role::System));
+/// let mut run = session.execute(Request::new("CREATE NAMESPACE chat; SELECT 1 + 1"));
+/// let created = run.next().await.unwrap().unwrap();
+/// assert!(matches!(created.body, Body::Affected { .. }));
+/// let selected = run.next().await.unwrap().unwrap();
+/// assert!(matches!(selected.body, Body::Rows(_)));
+/// # });
+/// ```
+pub struct Engine {
+    shared: Arc<Shared>,
+    expiry: Mutex<Option<Expiry>>,
+    /// Held for its lock.
+    data_dir: Option<DataDir>,
+}
+
+/// What sessions, plans and jobs share.
+pub(crate) struct Shared {
+    pub(crate) settings: EngineSettings,
+    pub(crate) settings_table: Arc<[SettingInfo]>,
+    pub(crate) env: Arc<dyn Env>,
+    pub(crate) ids: Arc<IdSource>,
+    pub(crate) backend: Arc<dyn StorageBackend>,
+    pub(crate) committer: Committer,
+    pub(crate) catalog: Catalog,
+    pub(crate) template: Arc<SessionState>,
+    pub(crate) runtime: QueryRuntime,
+    pub(crate) caches: Caches,
+    pub(crate) conflicts: ConflictTurns,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("shared", &self.shared).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// Opens a database, creating its data directory when there is none. Blocks while the store recovers.
+    ///
+    /// `settings_table` is what `system.settings` shows; `env` is the source of time and randomness.
+    ///
+    /// # Errors
+    /// INVALID_REQUEST with a text for the operator when the data directory cannot be used (another process has it, its
+    /// format is newer, it cannot be written); CORRUPTION when what is in it cannot be read.
+    pub fn open(settings: EngineSettings, settings_table: Vec<SettingInfo>, env: Arc<dyn Env>) -> Result<Arc<Self>> {
+        let (backend, data_dir) = open_store(&settings)?;
+        let free_space = data_dir.as_ref().map(|dir| free_space_of(dir.path().to_path_buf()));
+        let commit_settings = CommitSettings {
+            durability: settings.durability,
+            max_commit_bytes: settings.max_write_bytes.saturating_mul(4),
+            min_free_bytes: Some(settings.min_free_disk_bytes),
+            ..CommitSettings::default()
+        };
+        let committer = Committer::start(Arc::clone(&backend), commit_settings, free_space).map_err(from_store)?;
+        let ids = Arc::new(IdSource::new(Arc::clone(&env), settings.node_id)?);
+        let template = Arc::new(template_state(&settings, &ids)?);
+        let catalog = Catalog::load(
+            backend.snapshot().as_ref(),
+            committer.clone(),
+            ConstantEvaluator::new(Arc::clone(&template)),
+            Arc::clone(&env),
+        )?;
+        let runtime = QueryRuntime::new(&settings, spill_dir(&settings, data_dir.as_ref())?)?;
+        let shared = Arc::new(Shared {
+            caches: Caches::new(settings.plan_cache_entries),
+            settings_table: settings_table.into(),
+            settings,
+            env,
+            ids,
+            backend,
+            committer,
+            catalog,
+            template,
+            runtime,
+            conflicts: ConflictTurns::new(),
+        });
+        let interval = Duration::from_millis(shared.settings.stream_expiry_interval_ms);
+        let expiry = Expiry::start(shared.runtime.handle(), Arc::downgrade(&shared), interval);
+        Ok(Arc::new(Self { shared, expiry: Mutex::new(Some(expiry)), data_dir }))
+    }
+
+    /// A session of a caller. Cheap: make one for each call.
+    pub fn session(&self, caller: Caller) -> Session {
+        Session::new(Arc::clone(&self.shared), caller)
+    }
+
+    /// The last commit sequence that is visible.
+    pub fn last_commit_seq(&self) -> CommitSeq {
+        self.shared.committer.last_commit_seq()
+    }
+
+    /// Why the store refuses writes, if it does. Reads go on; a restart clears it if the disk is sound again.
+    pub fn poisoned(&self) -> Option<String> {
+        self.shared.committer.is_poisoned()
+    }
+
+    /// Bytes of the data directory; 0 in memory.
+    pub fn data_size_bytes(&self) -> u64 {
+        self.data_dir.as_ref().and_then(|dir| dir.size_bytes().ok()).unwrap_or(0)
+    }
+
+    /// When writes are acknowledged.
+    pub fn durability(&self) -> Durability {
+        self.shared.settings.durability
+    }
+
+    /// Memory that queries hold, in bytes.
+    pub fn query_memory_bytes(&self) -> usize {
+        self.shared.runtime.reserved_bytes()
+    }
+
+    /// Closes: ends queries and background work, finishes the commits under way and makes them durable. Blocks;
+    /// further statements answer SHUTTING_DOWN.
+    pub fn close(&self) {
+        self.expiry.lock().take();
+        self.shared.runtime.shutdown();
+        self.shared.committer.stop();
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Shared {
+    /// A statement's view as of now.
+    pub(crate) fn context(&self, caller: Caller) -> StatementContext {
+        StatementContext::new(
+            caller,
+            self.env.now_us(),
+            self.catalog.state(),
+            Arc::clone(&self.settings_table),
+            Arc::clone(&self.backend),
+        )
+    }
+
+    /// The view of background work.
+    pub(crate) fn internal_context(&self) -> StatementContext {
+        self.context(Caller::new(internal_user(), Role::System))
+    }
+}
+
+fn internal_user() -> UserId {
+    UserId::new("system").expect("a name within the rules")
+}
+
+fn open_store(settings: &EngineSettings) -> Result<(Arc<dyn StorageBackend>, Option<DataDir>)> {
+    let path = match &settings.storage {
+        StorageSettings::Memory => return Ok((Arc::new(MemoryBackend::new()), None)),
+        StorageSettings::Directory(path) => path,
+    };
+    let data_dir = DataDir::open(path).map_err(from_data_dir)?;
+    let rocks = RocksSettings {
+        write_buffer_bytes: settings.write_buffer_bytes,
+        block_cache_bytes: settings.block_cache_bytes,
+        ..RocksSettings::default()
+    };
+    let backend = RocksBackend::open(&data_dir.rocks_path(), &rocks).map_err(from_store)?;
+    Ok((Arc::new(backend), Some(data_dir)))
+}
+
+fn from_data_dir(error: DataDirError) -> Error {
+    Error::new(Reason::InvalidRequest, error.to_string())
+}
+
+fn free_space_of(path: PathBuf) -> FreeSpace {
+    Arc::new(move || kalamdb_store::data_dir::free_bytes(&path))
+}
+
+fn spill_dir(settings: &EngineSettings, data_dir: Option<&DataDir>) -> Result<PathBuf> {
+    let dir = match (&settings.spill_dir, data_dir) {
+        (Some(dir), _) => dir.clone(),
+        (None, Some(data_dir)) => data_dir.path().join("spill"),
+        (None, None) => std::env::temp_dir(),
+    };
+    std::fs::create_dir_all(&dir).map_err(|e| {
+        Error::new(Reason::InvalidRequest, format!("The spill folder {} cannot be created: {e}.", dir.display()))
+    })?;
+    Ok(dir)
+}

@@ -1,0 +1,228 @@
+//! The engine's error: what to do (kind), why (stable reason), and a message with the remedy.
+
+use std::{collections::BTreeMap, fmt};
+
+/// Result of an engine operation.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What the caller can do about an [`Error`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// The request is wrong and stays wrong: fix it.
+    InvalidRequest,
+    /// A named thing does not exist.
+    NotFound,
+    /// A named thing, or a row with this key, exists already.
+    AlreadyExists,
+    /// The request is right but the state of the database does not allow it now.
+    FailedPrecondition,
+    /// The feature is not supported.
+    NotSupported,
+    /// No valid credential.
+    Unauthenticated,
+    /// The caller may not do this.
+    PermissionDenied,
+    /// A configured limit was reached; the message names it.
+    LimitExceeded,
+    /// Lost against concurrent writers: run the statement again.
+    Conflict,
+    /// Stopped at its time-out.
+    Timeout,
+    /// Stopped at the caller's wish.
+    Cancelled,
+    /// Not now: try again, here or elsewhere.
+    Unavailable,
+    /// Stored data is damaged.
+    Corruption,
+    /// A defect of KalamDB. The message is safe to show; details go to the log.
+    Internal,
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $text:literal => $kind:ident,)*) => {
+        /// Stable names of what went wrong; the API's `ErrorReason` documents each.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[allow(missing_docs, reason = "each is documented once, in proto/kalamdb/v1/errors.proto")]
+        pub enum Reason { $($name,)* }
+
+        impl Reason {
+            /// Every reason there is.
+            pub const ALL: &'static [Reason] = &[$(Reason::$name,)*];
+
+            /// The constant that clients see, such as `TABLE_NOT_FOUND`.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Reason::$name => $text,)* }
+            }
+
+            /// The kind that goes with this reason.
+            pub fn kind(self) -> ErrorKind {
+                match self { $(Reason::$name => ErrorKind::$kind,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    SyntaxError = "SYNTAX_ERROR" => InvalidRequest,
+    InvalidStatement = "INVALID_STATEMENT" => InvalidRequest,
+    NotSupported = "NOT_SUPPORTED" => NotSupported,
+    InvalidName = "INVALID_NAME" => InvalidRequest,
+    InvalidRequest = "INVALID_REQUEST" => InvalidRequest,
+    NamespaceNotFound = "NAMESPACE_NOT_FOUND" => NotFound,
+    NamespaceExists = "NAMESPACE_EXISTS" => AlreadyExists,
+    NamespaceNotEmpty = "NAMESPACE_NOT_EMPTY" => FailedPrecondition,
+    NamespaceRequired = "NAMESPACE_REQUIRED" => InvalidRequest,
+    TableNotFound = "TABLE_NOT_FOUND" => NotFound,
+    TableExists = "TABLE_EXISTS" => AlreadyExists,
+    ColumnNotFound = "COLUMN_NOT_FOUND" => InvalidRequest,
+    ColumnExists = "COLUMN_EXISTS" => AlreadyExists,
+    InvalidTableDefinition = "INVALID_TABLE_DEFINITION" => InvalidRequest,
+    FunctionNotFound = "FUNCTION_NOT_FOUND" => InvalidRequest,
+    PrimaryKeyViolation = "PRIMARY_KEY_VIOLATION" => AlreadyExists,
+    NotNullViolation = "NOT_NULL_VIOLATION" => InvalidRequest,
+    InvalidValue = "INVALID_VALUE" => InvalidRequest,
+    WriteConflict = "WRITE_CONFLICT" => Conflict,
+    ParameterCountMismatch = "PARAMETER_COUNT_MISMATCH" => InvalidRequest,
+    ParameterTypeMismatch = "PARAMETER_TYPE_MISMATCH" => InvalidRequest,
+    Unauthenticated = "UNAUTHENTICATED" => Unauthenticated,
+    PermissionDenied = "PERMISSION_DENIED" => PermissionDenied,
+    InvalidUserId = "INVALID_USER_ID" => InvalidRequest,
+    ResultTooLarge = "RESULT_TOO_LARGE" => LimitExceeded,
+    StatementTooLarge = "STATEMENT_TOO_LARGE" => LimitExceeded,
+    QueryMemoryExceeded = "QUERY_MEMORY_EXCEEDED" => LimitExceeded,
+    TooManyRequests = "TOO_MANY_REQUESTS" => LimitExceeded,
+    WriteTooLarge = "WRITE_TOO_LARGE" => LimitExceeded,
+    StatementTimeout = "STATEMENT_TIMEOUT" => Timeout,
+    StatementCancelled = "STATEMENT_CANCELLED" => Cancelled,
+    NestingTooDeep = "NESTING_TOO_DEEP" => InvalidRequest,
+    ShuttingDown = "SHUTTING_DOWN" => Unavailable,
+    StorePoisoned = "STORE_POISONED" => Unavailable,
+    DiskFull = "DISK_FULL" => LimitExceeded,
+    Corruption = "CORRUPTION" => Corruption,
+    Internal = "INTERNAL" => Internal,
+}
+
+/// Where in the statement's text an error lies; both from 1, columns in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// Line.
+    pub line: u64,
+    /// Column.
+    pub column: u64,
+}
+
+/// An error of the engine.
+///
+/// The message is written for the person who sent the request: it says what is wrong and what to do, and never
+/// holds a path, a key or another user's data. What an operator needs beyond it is in [`Error::detail`].
+#[derive(Debug, Clone)]
+pub struct Error(Box<ErrorBody>);
+
+#[derive(Debug, Clone)]
+struct ErrorBody {
+    reason: Reason,
+    message: String,
+    metadata: BTreeMap<&'static str, String>,
+    position: Option<Position>,
+    statement_index: Option<usize>,
+    detail: Option<String>,
+}
+
+impl Error {
+    /// An error with a message for the caller.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self(Box::new(ErrorBody {
+            reason,
+            message: message.into(),
+            metadata: BTreeMap::new(),
+            position: None,
+            statement_index: None,
+            detail: None,
+        }))
+    }
+
+    /// A defect: the caller sees a neutral message, the log gets `detail`.
+    pub fn internal(detail: impl fmt::Display) -> Self {
+        let mut error = Self::new(
+            Reason::Internal,
+            "Internal error; the server's log has the details. Please report it if it happens again.",
+        );
+        error.0.detail = Some(detail.to_string());
+        error
+    }
+
+    /// The same error with a name concerned, such as `("table", "chat.messages")`.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.0.metadata.insert(name, value.into());
+        self
+    }
+
+    /// The same error with the place in the statement that it concerns.
+    #[must_use]
+    pub fn at(mut self, position: Position) -> Self {
+        self.0.position.get_or_insert(position);
+        self
+    }
+
+    /// The same error with details for the operator's log.
+    #[must_use]
+    pub fn with_detail(mut self, detail: impl fmt::Display) -> Self {
+        self.0.detail = Some(detail.to_string());
+        self
+    }
+
+    /// The same error, said of the statement with this index (from 0) of its batch.
+    #[must_use]
+    pub fn in_statement(mut self, index: usize) -> Self {
+        self.0.statement_index.get_or_insert(index);
+        self
+    }
+
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.reason.kind()
+    }
+
+    /// The stable reason.
+    pub fn reason(&self) -> Reason {
+        self.0.reason
+    }
+
+    /// The text for the caller.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// Names concerned.
+    pub fn metadata(&self) -> &BTreeMap<&'static str, String> {
+        &self.0.metadata
+    }
+
+    /// The place in the statement, if known.
+    pub fn position(&self) -> Option<Position> {
+        self.0.position
+    }
+
+    /// The index of the failing statement in its batch, if it was one of a batch.
+    pub fn statement_index(&self) -> Option<usize> {
+        self.0.statement_index
+    }
+
+    /// Details for the operator; never shown to the caller.
+    pub fn detail(&self) -> Option<&str> {
+        self.0.detail.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.0.reason.as_str(), self.0.message)?;
+        if let Some(detail) = &self.0.detail {
+            write!(f, " ({detail})")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}

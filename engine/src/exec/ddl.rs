@@ -1,0 +1,133 @@
+//! Statements that change the catalog.
+
+use crate::{
+    access::{self, Caller},
+    engine::Shared,
+    error::{Error, Reason, Result},
+    exec::output::Body,
+    sql::{AlterTable, CreateTable, DropTable, Name, Statement, TableName, TableScope},
+    system,
+};
+
+/// Runs a DDL statement; `None` when it is not one.
+pub(crate) async fn run(
+    shared: &Shared,
+    caller: &Caller,
+    namespace: Option<&str>,
+    statement: &Statement,
+) -> Option<Result<Body>> {
+    let outcome = match statement {
+        Statement::CreateNamespace(create) => {
+            create_namespace(shared, caller, &create.name, create.if_not_exists, &create.options).await.map(|created| {
+                let name = &create.name.text;
+                if created { format!("Namespace {name} created") } else { format!("Namespace {name} exists already") }
+            })
+        }
+        Statement::AlterNamespace(alter) => alter_namespace(shared, caller, &alter.name, &alter.options)
+            .await
+            .map(|()| format!("Namespace {} altered", alter.name.text)),
+        Statement::DropNamespace(drop) => drop_namespace(shared, caller, &drop.name, drop.if_exists).await.map(|dropped| {
+            let name = &drop.name.text;
+            if dropped { format!("Namespace {name} dropped") } else { format!("Namespace {name} does not exist") }
+        }),
+        Statement::CreateTable(create) => create_table(shared, caller, namespace, create).await,
+        Statement::AlterTable(alter) => alter_table(shared, caller, namespace, alter).await,
+        Statement::DropTable(drop) => drop_statement(shared, caller, namespace, drop).await,
+        _ => return None,
+    };
+    Some(outcome.map(|message| Body::Affected { row_count: 0, message }))
+}
+
+/// Creates a namespace. False: it existed and `if_not_exists` was set.
+pub(crate) async fn create_namespace(
+    shared: &Shared,
+    caller: &Caller,
+    name: &Name,
+    if_not_exists: bool,
+    options: &[(String, String)],
+) -> Result<bool> {
+    access::require_definer(caller, "CREATE NAMESPACE")?;
+    shared.catalog.create_namespace(name, if_not_exists, options).await
+}
+
+/// Sets options of a namespace.
+pub(crate) async fn alter_namespace(
+    shared: &Shared,
+    caller: &Caller,
+    name: &Name,
+    options: &[(String, String)],
+) -> Result<()> {
+    access::require_definer(caller, "ALTER NAMESPACE")?;
+    shared.catalog.alter_namespace(name, options).await
+}
+
+/// Drops an empty namespace. False: it did not exist and `if_exists` was set.
+pub(crate) async fn drop_namespace(shared: &Shared, caller: &Caller, name: &Name, if_exists: bool) -> Result<bool> {
+    access::require_definer(caller, "DROP NAMESPACE")?;
+    shared.catalog.drop_namespace(name, if_exists).await
+}
+
+/// Drops a table. False: it did not exist and `if_exists` was set.
+pub(crate) async fn drop_table(
+    shared: &Shared,
+    caller: &Caller,
+    namespace: &str,
+    name: &Name,
+    if_exists: bool,
+) -> Result<bool> {
+    access::require_definer(caller, "DROP TABLE")?;
+    not_of_the_system(namespace)?;
+    shared.catalog.drop_table(namespace, name, if_exists).await
+}
+
+async fn create_table(shared: &Shared, caller: &Caller, namespace: Option<&str>, create: &CreateTable) -> Result<String> {
+    access::require_definer(caller, "CREATE TABLE")?;
+    let namespace = namespace_of(&create.table, namespace)?;
+    let created = shared.catalog.create_table(namespace, create).await?;
+    let name = format!("{namespace}.{}", create.table.table.text);
+    Ok(if created { format!("Table {name} created") } else { format!("Table {name} exists already") })
+}
+
+async fn alter_table(shared: &Shared, caller: &Caller, namespace: Option<&str>, alter: &AlterTable) -> Result<String> {
+    access::require_definer(caller, "ALTER TABLE")?;
+    let namespace = namespace_of(&alter.table, namespace)?;
+    let changed = shared.catalog.alter_table(namespace, alter).await?;
+    let name = format!("{namespace}.{}", alter.table.table.text);
+    Ok(if changed { format!("Table {name} altered") } else { format!("Table {name} is unchanged") })
+}
+
+async fn drop_statement(shared: &Shared, caller: &Caller, namespace: Option<&str>, drop: &DropTable) -> Result<String> {
+    let namespace = namespace_of(&drop.table, namespace)?;
+    let dropped = drop_table(shared, caller, namespace, &drop.table.table, drop.if_exists).await?;
+    let name = format!("{namespace}.{}", drop.table.table.text);
+    Ok(if dropped { format!("Table {name} dropped") } else { format!("Table {name} does not exist") })
+}
+
+/// The namespace of a table that a DDL statement names.
+fn namespace_of<'a>(name: &'a TableName, default: Option<&'a str>) -> Result<&'a str> {
+    if name.scope != TableScope::Caller {
+        return Err(Error::new(
+            Reason::InvalidStatement,
+            format!("A table is defined for all its partitions at once; name it as namespace.{}.", name.table.text),
+        ));
+    }
+    let namespace = name.namespace.as_ref().map(|n| n.text.as_str()).or(default).ok_or_else(|| {
+        Error::new(
+            Reason::NamespaceRequired,
+            format!("Table \"{0}\" has no namespace. Write namespace.{0}, or set the request's namespace.", name.table.text),
+        )
+        .with("table", name.table.text.as_str())
+    })?;
+    not_of_the_system(namespace)?;
+    Ok(namespace)
+}
+
+fn not_of_the_system(namespace: &str) -> Result<()> {
+    if system::is_system_namespace(namespace) {
+        return Err(Error::new(
+            Reason::InvalidStatement,
+            format!("Namespace '{namespace}' is of the system; its tables cannot be created, altered or dropped."),
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! Caches of parsed and of planned statements.
+//!
+//! A plan holds nothing of a caller or a moment, so that one plan serves every user. It is found by the statement's
+//! normalised text, the namespace of its unqualified names and the types of its parameters, and is used only while
+//! each table it names is still the same object of the catalog: DDL on a table makes a new object, and so retires the
+//! plans that use it, and only them.
+
+use std::sync::Arc;
+
+use metrics::{Counter, counter};
+use moka::sync::Cache;
+
+use crate::{
+    access::{self, Caller},
+    catalog::CatalogState,
+    error::Result,
+    exec::{delete::DeletePlan, insert::InsertPlan, planner::UsedTable, query::QueryPlan, update::UpdatePlan},
+    sql::ParsedStatement,
+    types::SqlType,
+};
+
+/// Longer texts are parsed each time: they are bulk loads, not repeated queries.
+const MAX_CACHED_TEXT_BYTES: usize = 16 * 1024;
+
+/// What makes two statements the same plan.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct PlanKey {
+    pub(crate) normalized: Arc<str>,
+    pub(crate) namespace: Option<Arc<str>>,
+    pub(crate) parameter_types: Vec<SqlType>,
+}
+
+/// A statement that was planned.
+#[derive(Debug)]
+pub(crate) enum Plan {
+    Query(QueryPlan),
+    Insert(InsertPlan),
+    Update(UpdatePlan),
+    Delete(DeletePlan),
+}
+
+impl Plan {
+    fn tables(&self) -> &[UsedTable] {
+        match self {
+            Plan::Query(plan) => &plan.tables,
+            Plan::Insert(plan) => &plan.tables,
+            Plan::Update(plan) => &plan.tables,
+            Plan::Delete(plan) => &plan.tables,
+        }
+    }
+}
+
+/// A batch of statements that was parsed.
+#[derive(Debug)]
+pub(crate) struct ParsedBatch {
+    pub(crate) statements: Vec<CachedStatement>,
+    /// The highest `$n` of all of them.
+    pub(crate) parameter_count: usize,
+}
+
+/// A parsed statement, with its normalised text to be shared.
+#[derive(Debug)]
+pub(crate) struct CachedStatement {
+    pub(crate) parsed: ParsedStatement,
+    pub(crate) normalized: Arc<str>,
+}
+
+/// The caches of an engine.
+#[derive(Debug)]
+pub(crate) struct Caches {
+    batches: Cache<Arc<str>, Arc<ParsedBatch>>,
+    plans: Cache<PlanKey, Arc<Plan>>,
+    hits: Counter,
+    misses: Counter,
+}
+
+impl Caches {
+    pub(crate) fn new(entries: u64) -> Self {
+        Self {
+            batches: Cache::new(entries),
+            plans: Cache::new(entries),
+            hits: counter!("kalamdb_plan_cache_hits_total"),
+            misses: counter!("kalamdb_plan_cache_misses_total"),
+        }
+    }
+
+    /// The batch with exactly this text, parsed with `parse` when it is new.
+    pub(crate) fn parsed(
+        &self,
+        sql: &str,
+        parse: impl FnOnce(&str) -> Result<Vec<ParsedStatement>>,
+    ) -> Result<Arc<ParsedBatch>> {
+        if let Some(batch) = self.batches.get(sql) {
+            return Ok(batch);
+        }
+        let statements = parse(sql)?;
+        let parameter_count = statements.iter().map(|s| s.parameter_count).max().unwrap_or(0);
+        let statements = statements
+            .into_iter()
+            .map(|parsed| CachedStatement { normalized: parsed.normalized.as_str().into(), parsed })
+            .collect();
+        let batch = Arc::new(ParsedBatch { statements, parameter_count });
+        if sql.len() <= MAX_CACHED_TEXT_BYTES {
+            self.batches.insert(sql.into(), Arc::clone(&batch));
+        }
+        Ok(batch)
+    }
+
+    /// A plan that is still valid in `catalog`, and that `caller` may use.
+    ///
+    /// # Errors
+    /// PERMISSION_DENIED when the caller may not use one of its tables.
+    pub(crate) fn plan(&self, key: &PlanKey, catalog: &CatalogState, caller: &Caller) -> Result<Option<Arc<Plan>>> {
+        let Some(plan) = self.plans.get(key).filter(|p| p.tables().iter().all(|t| catalog.is_current(&t.table))) else {
+            self.misses.increment(1);
+            return Ok(None);
+        };
+        for used in plan.tables() {
+            access::may_use_table(caller, &used.table, used.scope)?;
+        }
+        self.hits.increment(1);
+        Ok(Some(plan))
+    }
+
+    /// Keeps a plan.
+    pub(crate) fn insert(&self, key: PlanKey, plan: Arc<Plan>) {
+        if key.normalized.len() <= MAX_CACHED_TEXT_BYTES {
+            self.plans.insert(key, plan);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Reads by primary key, without a DataFusion plan.
+
+use std::sync::Arc;
+
+use datafusion::{
+    arrow::{array::RecordBatch, datatypes::SchemaRef},
+    common::ScalarValue,
+    datasource::source_as_provider,
+    logical_expr::{Expr, LogicalPlan, TableScan, expr::Placeholder},
+};
+use kalamdb_store::{
+    codec::{BatchDecoder, DecodeColumn, row_key},
+    ids::Partition,
+    kv::Keyspace,
+};
+
+use crate::{
+    catalog::Table,
+    error::{Error, Result},
+    exec::{
+        StatementContext,
+        errors::{from_datafusion, from_store},
+        key_filter::{KeyCondition, KeySet},
+        params::parameter_index,
+        scan::{batch_of, corrupt, is_visible},
+        source::TableRows,
+    },
+    sql::TableScope,
+};
+
+/// `SELECT columns FROM t WHERE key = …` or `key IN (…)`, and nothing else.
+#[derive(Debug)]
+pub(crate) struct PointRead {
+    table: Arc<Table>,
+    scope: TableScope,
+    conditions: Vec<KeyCondition>,
+    columns: Vec<DecodeColumn>,
+}
+
+impl PointRead {
+    /// Finds that an optimised plan is a read by key: columns of one scan whose conditions all are on its key, and
+    /// name keys.
+    pub(crate) fn recognise(plan: &LogicalPlan) -> Result<Option<Self>> {
+        let Some((scan, columns)) = columns_of_scan(plan) else { return Ok(None) };
+        let Ok(provider) = source_as_provider(&scan.source) else { return Ok(None) };
+        let provider: &dyn std::any::Any = provider.as_ref();
+        let Some(rows) = provider.downcast_ref::<TableRows>() else { return Ok(None) };
+        if rows.scope() == TableScope::AllUsers {
+            return Ok(None);
+        }
+        let Some(conditions) = scan.filters.iter().map(|f| rows.key_condition(f)).collect::<Option<Vec<_>>>() else {
+            return Ok(None);
+        };
+        // A LIMIT of at least one does nothing to a read of a single key.
+        let single = conditions.iter().any(|c| matches!(c, KeyCondition::In(keys) if keys.len() == 1));
+        if !conditions.iter().any(KeyCondition::names_keys) || scan.fetch.is_some_and(|n| n == 0 || !single) {
+            return Ok(None);
+        }
+        let columns = columns.into_iter().map(|i| rows.decode_column(i)).collect::<Result<Vec<_>>>()?;
+        Ok(Some(Self { table: Arc::clone(rows.table()), scope: rows.scope(), conditions, columns }))
+    }
+
+    /// Reads the rows, in key order.
+    pub(crate) fn read(
+        &self,
+        context: &StatementContext,
+        parameters: &[ScalarValue],
+        schema: &SchemaRef,
+    ) -> Result<RecordBatch> {
+        let keys = match KeySet::new(&self.conditions, |expr| value_of(expr, parameters))? {
+            KeySet::Keys(keys) => keys,
+            KeySet::Range(..) => return Err(Error::internal("a read by key without keys")),
+        };
+        let Some(owner) = context.owner(&self.table, self.scope) else {
+            return Err(Error::internal("a read by key of every owner"));
+        };
+        let partition = Partition { table: self.table.id(), owner };
+        let keys: Vec<Vec<u8>> = keys.iter().map(|key| row_key(&partition, key)).collect();
+        let values = match keys.as_slice() {
+            // One get is consistent by itself and needs no snapshot.
+            [key] => vec![context.backend().get(Keyspace::Rows, key).map_err(from_store)?],
+            keys => {
+                let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+                context.snapshot().multi_get(Keyspace::Rows, &keys).map_err(from_store)?
+            }
+        };
+        let expired_at_us = context.expired_at_us(&self.table);
+        let mut decoder =
+            BatchDecoder::new(Arc::clone(self.table.history()), self.columns.clone()).map_err(Error::internal)?;
+        let mut rows = 0;
+        for (key, value) in keys.iter().zip(values) {
+            if let Some(value) = value
+                && is_visible(&value, expired_at_us)?
+            {
+                decoder.append(key, &value).map_err(corrupt)?;
+                rows += 1;
+            }
+        }
+        batch_of(schema, decoder.finish().map_err(corrupt)?, rows).map_err(from_datafusion)
+    }
+}
+
+/// The value of a constant or of a parameter.
+pub(crate) fn value_of(expr: &Expr, parameters: &[ScalarValue]) -> Result<ScalarValue> {
+    let found = match expr {
+        Expr::Literal(value, _) => Some(value),
+        Expr::Placeholder(Placeholder { id, .. }) => parameter_index(id).and_then(|i| parameters.get(i)),
+        _ => None,
+    };
+    found.cloned().ok_or_else(|| Error::internal(format!("no value for {expr}")))
+}
+
+/// The scan that a plan only renames and reorders columns of, and the indexes of these in the table's schema.
+fn columns_of_scan(plan: &LogicalPlan) -> Option<(&TableScan, Vec<usize>)> {
+    match plan {
+        LogicalPlan::TableScan(scan) => {
+            let all = || (0..scan.source.schema().fields().len()).collect();
+            Some((scan, scan.projection.clone().unwrap_or_else(all)))
+        }
+        LogicalPlan::SubqueryAlias(alias) => columns_of_scan(&alias.input),
+        LogicalPlan::Projection(projection) => {
+            let (scan, input) = columns_of_scan(&projection.input)?;
+            let schema = projection.input.schema();
+            let indexes = projection.expr.iter().map(|expr| {
+                let column = match expr {
+                    Expr::Column(column) => column,
+                    Expr::Alias(alias) => match alias.expr.as_ref() {
+                        Expr::Column(column) => column,
+                        _ => return None,
+                    },
+                    _ => return None,
+                };
+                input.get(schema.index_of_column(column).ok()?).copied()
+            });
+            Some((scan, indexes.collect::<Option<Vec<_>>>()?))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,127 @@
+//! SHOW and DESCRIBE.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, RecordBatch, StringViewArray};
+
+use crate::{
+    access,
+    catalog::{ColumnInfo, TableInfo},
+    error::{Error, Result},
+    exec::{
+        StatementContext,
+        errors::from_datafusion,
+        output::{RowStream, result_columns},
+        planner::Names,
+        scan::batch_of,
+    },
+    sql::{Name, TableKind, TableName, TableScope},
+    system::{self, rows},
+    types::SqlType,
+};
+
+/// SHOW NAMESPACES.
+pub(crate) fn namespaces(context: &StatementContext) -> Result<RowStream> {
+    ready(rows::namespaces(context)?)
+}
+
+/// SHOW TABLES [IN namespace].
+pub(crate) fn tables(context: &StatementContext, namespace: Option<&Name>, default: Option<&str>) -> Result<RowStream> {
+    let namespace = match namespace {
+        Some(name) => {
+            if !system::is_system_namespace(&name.text) {
+                context.catalog.namespace(&name.text).map_err(|e| match name.position {
+                    Some(position) => e.at(position),
+                    None => e,
+                })?;
+            }
+            Some(name.text.as_str())
+        }
+        None => default,
+    };
+    ready(rows::tables(context, namespace)?)
+}
+
+/// DESCRIBE: a row for each column, then a row for each property of the table.
+pub(crate) fn describe(context: &StatementContext, name: &TableName, default: Option<&str>) -> Result<RowStream> {
+    let named = TableName { scope: TableScope::Caller, ..name.clone() };
+    let names = Names { catalog: &context.catalog, caller: &context.caller, namespace: default };
+    let namespace = named.namespace.as_ref().map(|n| n.text.as_str()).or(default);
+    let mut lines: Vec<[String; 6]> = Vec::new();
+    match namespace.filter(|n| system::is_system_namespace(n)) {
+        Some(namespace) => {
+            let Some(provider) = system::provider(namespace, &named.table.text) else {
+                context.catalog.table(namespace, &named.table.text, |_| true)?;
+                return Err(Error::internal("a table of the system that is not one"));
+            };
+            for field in datafusion::catalog::TableProvider::schema(provider.as_ref()).fields() {
+                lines.push(column_line(&ColumnInfo {
+                    name: field.name().clone(),
+                    sql_type: SqlType::from_field(field),
+                    nullable: field.is_nullable(),
+                    default: None,
+                    primary_key: false,
+                }));
+            }
+            lines.push(property_line("table_type", "SYSTEM"));
+        }
+        None => {
+            let table = names.table(&named)?.table;
+            if !access::may_see_table(&context.caller, &table) {
+                return Err(Error::internal("a table that may be used but not seen"));
+            }
+            let info = TableInfo::new(&table);
+            lines.extend(info.columns.iter().map(column_line));
+            lines.extend(property_lines(&info));
+        }
+    }
+    let text = |i: usize| -> ArrayRef { Arc::new(lines.iter().map(|line| Some(line[i].as_str())).collect::<StringViewArray>()) };
+    let fields = ["name", "kind", "type", "nullable", "default", "key"]
+        .map(|name| SqlType::Text.to_field(name, false))
+        .to_vec();
+    let schema = Arc::new(datafusion::arrow::datatypes::Schema::new(fields));
+    ready(batch_of(&schema, (0..6).map(text).collect(), lines.len()).map_err(from_datafusion)?)
+}
+
+fn column_line(column: &ColumnInfo) -> [String; 6] {
+    [
+        column.name.clone(),
+        "column".to_owned(),
+        column.sql_type.to_string(),
+        if column.nullable { "YES" } else { "NO" }.to_owned(),
+        column.default.clone().unwrap_or_default(),
+        if column.primary_key { "PRIMARY KEY" } else { "" }.to_owned(),
+    ]
+}
+
+fn property_lines(info: &TableInfo) -> Vec<[String; 6]> {
+    let mut lines = vec![property_line("table_type", info.kind.as_str())];
+    if info.kind == TableKind::Shared
+        && let Some(access) = info.properties.get("access")
+    {
+        lines.push(property_line("access", access));
+    }
+    if let Some(ttl_us) = info.properties.get("ttl_us").and_then(|t| t.parse::<u64>().ok()) {
+        lines.push(property_line("ttl", &format!("{} seconds", ttl_us as f64 / 1e6)));
+    }
+    lines.push(property_line("storage", "local"));
+    lines.push(property_line("flush_policy", "none"));
+    lines.push(property_line("replicas", "none"));
+    lines.push(property_line("current_schema_version", &info.schema_version.to_string()));
+    lines.push(property_line(
+        "schema_history",
+        &format!(
+            "SELECT * FROM system.table_schemas WHERE namespace = '{}' AND table_name = '{}'",
+            info.namespace, info.name
+        ),
+    ));
+    lines
+}
+
+fn property_line(name: &str, value: &str) -> [String; 6] {
+    [name.to_owned(), "property".to_owned(), value.to_owned(), String::new(), String::new(), String::new()]
+}
+
+fn ready(batch: RecordBatch) -> Result<RowStream> {
+    Ok(RowStream::ready(result_columns(&batch.schema()), batch))
+}

@@ -1,0 +1,143 @@
+//! Running one statement of any kind.
+
+use std::sync::Arc;
+
+use datafusion::sql::sqlparser::ast;
+use kalamdb_store::ids::CommitSeq;
+use tokio::time::Instant;
+
+use crate::{
+    access::Caller,
+    engine::Shared,
+    error::Result,
+    exec::{
+        StatementContext, ddl,
+        delete::DeletePlan,
+        insert::InsertPlan,
+        output::{Body, timed_out},
+        params::{self, Parameter},
+        plan_cache::{CachedStatement, Plan, PlanKey},
+        planner::Names,
+        query::{QueryPlan, run_query},
+        show,
+        update::UpdatePlan,
+    },
+    sql::Statement,
+    types::SqlType,
+};
+
+/// What a statement runs with, beside its own text.
+#[derive(Debug, Clone)]
+pub(crate) struct Invocation {
+    pub(crate) caller: Caller,
+    /// Namespace of unqualified names.
+    pub(crate) namespace: Option<Arc<str>>,
+    pub(crate) parameters: Arc<[Parameter]>,
+    pub(crate) deadline: Option<Instant>,
+}
+
+/// Runs a statement.
+///
+/// A write that was handed to the committer is waited for even beyond the deadline: its outcome is then known.
+pub(crate) async fn run(
+    shared: &Arc<Shared>,
+    invocation: &Invocation,
+    statement: &CachedStatement,
+) -> Result<(Body, Option<CommitSeq>)> {
+    let namespace = invocation.namespace.as_deref();
+    let kind = &statement.parsed.statement;
+    if let Some(done) = ddl::run(shared, &invocation.caller, namespace, kind).await {
+        return done.map(|body| (body, None));
+    }
+    let context = Arc::new(shared.context(invocation.caller.clone()));
+    let rows = match kind {
+        Statement::ShowNamespaces => show::namespaces(&context)?,
+        Statement::ShowTables { namespace: named } => show::tables(&context, named.as_ref(), namespace)?,
+        Statement::DescribeTable { table } => show::describe(&context, table, namespace)?,
+        _ => {
+            let plan = planned(shared, invocation, statement, &context).await?;
+            let parameters = &invocation.parameters;
+            let deadline = invocation.deadline;
+            return match plan.as_ref() {
+                Plan::Query(query) => {
+                    let rows = run_query(shared, context, query, parameters, deadline).await?;
+                    Ok((Body::Rows(rows), None))
+                }
+                Plan::Insert(insert) => insert.run(shared, context, parameters, deadline).await,
+                Plan::Update(update) => update.run(shared, context, parameters, deadline).await,
+                Plan::Delete(delete) => delete.run(shared, context, parameters, deadline).await,
+            };
+        }
+    };
+    Ok((Body::Rows(rows), None))
+}
+
+/// The plan of a statement: from the cache, or made on the query threads.
+async fn planned(
+    shared: &Arc<Shared>,
+    invocation: &Invocation,
+    statement: &CachedStatement,
+    context: &Arc<StatementContext>,
+) -> Result<Arc<Plan>> {
+    let key = PlanKey {
+        normalized: Arc::clone(&statement.normalized),
+        namespace: invocation.namespace.clone(),
+        parameter_types: params::types_of(&invocation.parameters),
+    };
+    if let Some(plan) = shared.caches.plan(&key, &context.catalog, &invocation.caller)? {
+        return Ok(plan);
+    }
+    let parsed = statement.parsed.statement.clone();
+    let template = Arc::clone(&shared.template);
+    let planning = {
+        let context = Arc::clone(context);
+        let key = key.clone();
+        shared.runtime.spawn(async move {
+            let names = || Names {
+                catalog: &context.catalog,
+                caller: &context.caller,
+                namespace: key.namespace.as_deref(),
+            };
+            plan(&template, names, &parsed, &key.parameter_types)
+        })
+    };
+    let plan = match invocation.deadline {
+        Some(deadline) => {
+            tokio::time::timeout_at(deadline, planning.outcome()).await.map_err(|_| timed_out())???
+        }
+        None => planning.outcome().await??,
+    };
+    let plan = Arc::new(plan);
+    shared.caches.insert(key, Arc::clone(&plan));
+    Ok(plan)
+}
+
+fn plan<'a>(
+    state: &datafusion::execution::SessionState,
+    names: impl Fn() -> Names<'a> + Copy,
+    statement: &Statement,
+    given: &[SqlType],
+) -> Result<Plan> {
+    match statement {
+        Statement::Query(query) => {
+            QueryPlan::new(state, names, ast::Statement::Query(query.clone()), given).map(Plan::Query)
+        }
+        Statement::Explain(explain) => {
+            let query = ast::Statement::Explain {
+                describe_alias: ast::DescribeAlias::Explain,
+                analyze: explain.analyze,
+                verbose: explain.verbose,
+                query_plan: false,
+                estimate: false,
+                statement: Box::new(ast::Statement::Query(explain.query.clone())),
+                format: None,
+                options: None,
+            };
+            QueryPlan::new(state, names, query, given).map(Plan::Query)
+        }
+        Statement::Insert(insert) => InsertPlan::new(state, names, insert, given).map(Plan::Insert),
+        Statement::Update(update) => UpdatePlan::new(state, names, update, given).map(Plan::Update),
+        Statement::Delete(delete) => DeletePlan::new(state, names, delete, given).map(Plan::Delete),
+        other => Err(crate::error::Error::internal(format!("no plan for {other:?}"))),
+    }
+}

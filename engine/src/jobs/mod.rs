@@ -1,0 +1,5 @@
+//! Background work of an engine.
+
+mod expiry;
+
+pub(crate) use expiry::Expiry;

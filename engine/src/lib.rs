@@ -1,0 +1,46 @@
+//! The engine of KalamDB: SQL, catalog, access, and the execution of statements, as a library.
+//!
+//! [`Engine::open`] opens a database; [`Engine::session`] gives a caller's [`Session`], whose
+//! [`execute`](Session::execute) runs statements. The engine knows no network and no RocksDB type.
+//!
+//! | module | what is there |
+//! | --- | --- |
+//! | [`sql`] | the dialect: text to typed statements |
+//! | `catalog` | namespaces, tables, schema versions |
+//! | `access` | identity, roles, rules |
+//! | `exec` | queries, DML, DDL, plan cache |
+//! | `functions`, `ids`, `values` | SQL functions, generated ids, casts of column values |
+//! | `system` | system tables |
+//! | `jobs` | background work |
+
+mod access;
+mod catalog;
+mod engine;
+pub mod env;
+mod error;
+mod exec;
+mod functions;
+mod ids;
+mod jobs;
+mod session;
+mod settings;
+pub mod sql;
+mod system;
+mod types;
+mod values;
+
+pub use access::{Caller, Role, UnknownRole};
+pub use catalog::{ColumnInfo, ColumnName, NamespaceInfo, NamespaceName, SchemaVersionInfo, TableInfo, TableLabel};
+pub use engine::Engine;
+pub use env::{Env, FixedEnv, SystemEnv};
+pub use error::{Error, ErrorKind, Position, Reason, Result};
+pub use exec::{Body, Parameter, ResultColumn, RowStream, StatementOutput};
+pub use ids::{IdSource, MAX_NODE_ID};
+pub use kalamdb_store::{
+    ids::{CommitSeq, InvalidUserId, UserId},
+    kv::Durability,
+};
+pub use session::{Execution, Request, Session};
+pub use settings::{EngineSettings, SettingInfo, StorageSettings};
+pub use sql::TableKind;
+pub use types::{SqlType, StructField, TYPE_METADATA_KEY, UTC};

@@ -1,0 +1,276 @@
+//! Sessions: a caller's statements, run in order.
+
+use std::{sync::Arc, time::Duration};
+
+use kalamdb_store::ids::CommitSeq;
+use tokio::time::Instant;
+
+use crate::{
+    access::{self, Caller},
+    catalog::{CatalogState, NamespaceInfo, SchemaVersionInfo, Table, TableInfo},
+    engine::Shared,
+    error::{Error, Reason, Result},
+    exec::{self, Invocation, Parameter, ParsedBatch, StatementOutput},
+    settings::SettingInfo,
+    sql::{Name, ParseLimits, parse},
+};
+
+/// A batch of statements to run.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// One or more statements, separated by `;`.
+    pub sql: String,
+    /// Values of `$1`, `$2`, …, shared by all statements; as many as the highest one used.
+    pub parameters: Vec<Parameter>,
+    /// Namespace of unqualified table names.
+    pub namespace: Option<String>,
+    /// The longest time the batch may take; `None`, and more than `statement_timeout_ms`: that.
+    pub timeout: Option<Duration>,
+    /// The least commit sequence the statements must see; 0: none beyond every write acknowledged before.
+    pub min_commit_seq: u64,
+}
+
+impl Request {
+    /// Statements without parameters.
+    pub fn new(sql: impl Into<String>) -> Self {
+        Self { sql: sql.into(), ..Self::default() }
+    }
+}
+
+/// A caller's access to an engine.
+#[derive(Debug, Clone)]
+pub struct Session {
+    shared: Arc<Shared>,
+    caller: Caller,
+}
+
+/// Statements under way. Dropping it stops them; what was committed stays.
+#[derive(Debug)]
+pub struct Execution {
+    shared: Arc<Shared>,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    New { caller: Caller, request: Box<Request> },
+    Running { batch: Arc<ParsedBatch>, invocation: Box<Invocation>, next: usize },
+    Done,
+}
+
+impl Session {
+    pub(crate) fn new(shared: Arc<Shared>, caller: Caller) -> Self {
+        Self { shared, caller }
+    }
+
+    /// Who calls.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Prepares to run statements; nothing happens before the first [`Execution::next`].
+    pub fn execute(&self, request: Request) -> Execution {
+        Execution {
+            shared: Arc::clone(&self.shared),
+            state: State::New { caller: self.caller.clone(), request: Box::new(request) },
+        }
+    }
+
+    /// Namespaces, by name.
+    ///
+    /// # Errors
+    /// None today; the catalog may come to be remote.
+    pub fn namespaces(&self) -> Result<Vec<NamespaceInfo>> {
+        let state = self.shared.catalog.state();
+        let visible = |table: &Table| access::may_see_table(&self.caller, table);
+        Ok(state
+            .namespaces
+            .values()
+            .map(|n| NamespaceInfo::new(n, state.tables_of(n.name.as_str()).filter(|t| visible(t)).count()))
+            .collect())
+    }
+
+    /// Creates a namespace; durable when it returns. False: it existed and `if_not_exists` was set.
+    ///
+    /// # Errors
+    /// PERMISSION_DENIED, INVALID_NAME, NAMESPACE_EXISTS.
+    pub async fn create_namespace(
+        &self,
+        name: &str,
+        if_not_exists: bool,
+        options: Vec<(String, String)>,
+    ) -> Result<bool> {
+        exec::create_namespace(&self.shared, &self.caller, &plain(name), if_not_exists, &options).await
+    }
+
+    /// Sets options of a namespace; durable when it returns.
+    ///
+    /// # Errors
+    /// PERMISSION_DENIED, NAMESPACE_NOT_FOUND.
+    pub async fn alter_namespace(&self, name: &str, options: Vec<(String, String)>) -> Result<()> {
+        exec::alter_namespace(&self.shared, &self.caller, &plain(name), &options).await
+    }
+
+    /// Drops an empty namespace; durable when it returns. False: it did not exist and `if_exists` was set.
+    ///
+    /// # Errors
+    /// PERMISSION_DENIED, NAMESPACE_NOT_FOUND, NAMESPACE_NOT_EMPTY.
+    pub async fn drop_namespace(&self, name: &str, if_exists: bool) -> Result<bool> {
+        exec::drop_namespace(&self.shared, &self.caller, &plain(name), if_exists).await
+    }
+
+    /// Tables that concern the caller, of one namespace or of all, by namespace and name.
+    ///
+    /// # Errors
+    /// NAMESPACE_NOT_FOUND.
+    pub fn tables(&self, namespace: Option<&str>) -> Result<Vec<TableInfo>> {
+        let state = self.shared.catalog.state();
+        if let Some(namespace) = namespace {
+            state.namespace(namespace)?;
+        }
+        Ok(state
+            .all_tables()
+            .filter(|t| namespace.is_none_or(|n| t.namespace().as_str() == n))
+            .filter(|t| access::may_see_table(&self.caller, t))
+            .map(|t| TableInfo::new(t))
+            .collect())
+    }
+
+    /// One table.
+    ///
+    /// # Errors
+    /// NAMESPACE_NOT_FOUND, TABLE_NOT_FOUND, PERMISSION_DENIED.
+    pub fn table(&self, namespace: &str, name: &str) -> Result<TableInfo> {
+        self.visible_table(namespace, name).map(|t| TableInfo::new(&t))
+    }
+
+    /// Drops a table with its rows; durable when it returns. False: it did not exist and `if_exists` was set.
+    ///
+    /// # Errors
+    /// PERMISSION_DENIED, NAMESPACE_NOT_FOUND, TABLE_NOT_FOUND.
+    pub async fn drop_table(&self, namespace: &str, name: &str, if_exists: bool) -> Result<bool> {
+        exec::drop_table(&self.shared, &self.caller, namespace, &plain(name), if_exists).await
+    }
+
+    /// Every schema version of a table, oldest first.
+    ///
+    /// # Errors
+    /// NAMESPACE_NOT_FOUND, TABLE_NOT_FOUND, PERMISSION_DENIED.
+    pub fn schema_versions(&self, namespace: &str, name: &str) -> Result<Vec<SchemaVersionInfo>> {
+        self.visible_table(namespace, name).map(|t| CatalogState::schema_versions(&t))
+    }
+
+    /// The settings in effect.
+    ///
+    /// # Errors
+    /// PERMISSION_DENIED for roles below dba.
+    pub fn settings(&self) -> Result<Vec<SettingInfo>> {
+        access::require_operator(&self.caller, "Reading the settings")?;
+        Ok(self.shared.settings_table.to_vec())
+    }
+
+    fn visible_table(&self, namespace: &str, name: &str) -> Result<Arc<Table>> {
+        let state = self.shared.catalog.state();
+        let visible = |table: &Table| access::may_see_table(&self.caller, table);
+        let table = state.table(namespace, name, visible)?;
+        access::may_use_table(&self.caller, table, crate::sql::TableScope::Caller)?;
+        Ok(Arc::clone(table))
+    }
+}
+
+impl Execution {
+    /// Runs the next statement and answers its result; `None` when there is none left, and after an error. The rows
+    /// of a statement are to be read, or dropped, before the next is run.
+    ///
+    /// # Errors
+    /// What is wrong with the batch or with the statement, whose index the error then has. Statements before it stay
+    /// done.
+    pub async fn next(&mut self) -> Option<Result<StatementOutput>> {
+        match self.step().await {
+            Ok(Some(output)) => Some(Ok(output)),
+            Ok(None) => {
+                self.state = State::Done;
+                None
+            }
+            Err(error) => {
+                self.state = State::Done;
+                Some(Err(error))
+            }
+        }
+    }
+
+    async fn step(&mut self) -> Result<Option<StatementOutput>> {
+        if let State::New { .. } = self.state
+            && let State::New { caller, request } = std::mem::replace(&mut self.state, State::Done)
+        {
+            self.state = start(&self.shared, caller, *request).await?;
+        }
+        let State::Running { batch, invocation, next } = &mut self.state else { return Ok(None) };
+        let index = *next;
+        let Some(statement) = batch.statements.get(index) else { return Ok(None) };
+        *next += 1;
+        if invocation.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Err(exec::timed_out().in_statement(index));
+        }
+        let (body, commit_seq) =
+            exec::run(&self.shared, invocation, statement).await.map_err(|e| e.in_statement(index))?;
+        Ok(Some(StatementOutput { index, body, commit_seq }))
+    }
+}
+
+async fn start(shared: &Arc<Shared>, caller: Caller, request: Request) -> Result<State> {
+    let settings = &shared.settings;
+    let deadline = deadline(request.timeout, settings.statement_timeout_ms);
+    if request.parameters.len() > settings.max_parameters {
+        return Err(Error::new(
+            Reason::InvalidRequest,
+            format!("{} parameters were given; the most is {}.", request.parameters.len(), settings.max_parameters),
+        )
+        .with("limit", "limits.max_parameters"));
+    }
+    let limits = ParseLimits {
+        max_statement_bytes: settings.max_statement_bytes,
+        max_nesting_depth: settings.max_nesting_depth,
+        max_statements: settings.max_statements_per_batch,
+    };
+    let batch = shared.caches.parsed(&request.sql, |sql| parse(sql, &limits))?;
+    exec::check_count(batch.parameter_count, request.parameters.len())?;
+    if request.min_commit_seq > shared.committer.last_commit_seq().get() {
+        let waiting = shared.committer.wait_for(CommitSeq::new(request.min_commit_seq));
+        let waited = match deadline {
+            Some(deadline) => tokio::time::timeout_at(deadline, waiting).await.map_err(|_| {
+                Error::new(
+                    Reason::StatementTimeout,
+                    format!(
+                        "Commit sequence {} was not reached in time; the last one is {}.",
+                        request.min_commit_seq,
+                        shared.committer.last_commit_seq()
+                    ),
+                )
+            })?,
+            None => waiting.await,
+        };
+        waited.map_err(exec::from_commit)?;
+    }
+    let invocation = Invocation {
+        caller,
+        namespace: request.namespace.filter(|n| !n.is_empty()).map(Arc::from),
+        parameters: request.parameters.into(),
+        deadline,
+    };
+    Ok(State::Running { batch, invocation: Box::new(invocation), next: 0 })
+}
+
+/// The earlier of what the request and the settings allow.
+fn deadline(asked: Option<Duration>, most_ms: u64) -> Option<Instant> {
+    let most = (most_ms > 0).then(|| Duration::from_millis(most_ms));
+    let allowed = match (asked, most) {
+        (Some(asked), Some(most)) => Some(asked.min(most)),
+        (asked, most) => asked.or(most),
+    }?;
+    Instant::now().checked_add(allowed)
+}
+
+fn plain(name: &str) -> Name {
+    Name { text: name.to_owned(), position: None }
+}

@@ -1,0 +1,26 @@
+//! System tables: `system.*` and `information_schema.*`, over one provider.
+
+mod definition;
+mod provider;
+pub(crate) mod rows;
+
+use std::sync::Arc;
+
+pub(crate) use definition::{INFORMATION_SCHEMA, SYSTEM, TABLES, TableDefinition};
+pub(crate) use provider::SystemRows;
+
+/// Whether a namespace is of the system.
+pub(crate) fn is_system_namespace(name: &str) -> bool {
+    name == SYSTEM || name == INFORMATION_SCHEMA
+}
+
+/// Names of the tables of a namespace of the system.
+pub(crate) fn table_names(namespace: &str) -> impl Iterator<Item = &'static str> {
+    TABLES.iter().filter(move |t| t.namespace == namespace).map(|t| t.name)
+}
+
+/// The system table with this name.
+pub(crate) fn provider(namespace: &str, name: &str) -> Option<Arc<SystemRows>> {
+    let definition = TABLES.iter().find(|t| t.namespace == namespace && t.name == name)?;
+    Some(Arc::new(SystemRows::new(definition)))
+}

@@ -1,0 +1,105 @@
+//! Who a call comes from and whom it acts for, as gRPC metadata.
+
+use std::fmt;
+
+use tonic::metadata::{AsciiMetadataValue, BinaryMetadataValue, MetadataMap};
+
+use crate::error::{Error, Result};
+
+/// How a client proves who it is.
+#[derive(Clone, Default)]
+pub(crate) enum Credential {
+    /// Not at all: what a `--dev` server accepts from its own machine.
+    #[default]
+    None,
+    /// A JWT.
+    Token(String),
+    /// An API key.
+    ApiKey(String),
+}
+
+/// Credential and user together.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Identity {
+    pub(crate) credential: Credential,
+    pub(crate) user: Option<String>,
+}
+
+impl Identity {
+    /// The metadata that every call carries.
+    pub(crate) fn metadata(&self) -> Result<MetadataMap> {
+        let mut metadata = MetadataMap::new();
+        match &self.credential {
+            Credential::None => {}
+            Credential::Token(token) => {
+                metadata.insert("authorization", secret(&format!("Bearer {token}"), "token")?);
+            }
+            Credential::ApiKey(key) => {
+                metadata.insert("x-api-key", secret(key, "API key")?);
+            }
+        }
+        if let Some(user) = &self.user {
+            // Any text can be a user id, but a header value is visible ASCII: the rest travels as `-bin`.
+            match AsciiMetadataValue::try_from(user.as_str()) {
+                Ok(value) if user.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                    metadata.insert("x-user-id", value);
+                }
+                _ => {
+                    metadata.insert_bin("x-user-id-bin", BinaryMetadataValue::from_bytes(user.as_bytes()));
+                }
+            }
+        }
+        Ok(metadata)
+    }
+}
+
+fn secret(text: &str, what: &str) -> Result<AsciiMetadataValue> {
+    // The text is not part of the message: errors end up in logs.
+    let mut value = AsciiMetadataValue::try_from(text)
+        .map_err(|_| Error::configuration(format!("the {what} has a character that cannot be sent")))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Credential::None => "None",
+            Credential::Token(_) => "Token(…)",
+            Credential::ApiKey(_) => "ApiKey(…)",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Credential, Identity};
+
+    fn for_user(user: &str) -> tonic::metadata::MetadataMap {
+        Identity { user: Some(user.to_owned()), ..Identity::default() }.metadata().unwrap()
+    }
+
+    #[test]
+    fn a_visible_ascii_user_travels_as_text_and_any_other_as_bytes() {
+        assert_eq!(for_user("../../etc").get("x-user-id").unwrap(), "../../etc");
+        assert_eq!(for_user("").get("x-user-id").unwrap(), "");
+        for odd in ["a b", " lead", "é", "\u{1f600}", "a\0b", "tab\t"] {
+            let metadata = for_user(odd);
+            assert!(metadata.get("x-user-id").is_none(), "{odd:?}");
+            let bytes = metadata.get_bin("x-user-id-bin").unwrap().to_bytes().unwrap();
+            assert_eq!(bytes, odd.as_bytes());
+        }
+    }
+
+    #[test]
+    fn secrets_are_neither_printed_nor_sent_malformed() {
+        let identity = Identity { credential: Credential::Token("s3cret\n".into()), user: None };
+        assert!(!format!("{identity:?}").contains("s3cret"));
+        assert!(!identity.metadata().unwrap_err().to_string().contains("s3cret"));
+
+        let identity = Identity { credential: Credential::ApiKey("key".into()), user: None };
+        let metadata = identity.metadata().unwrap();
+        assert_eq!(metadata.get("x-api-key").unwrap(), "key");
+        assert!(!format!("{metadata:?}").contains("\"key\""));
+    }
+}

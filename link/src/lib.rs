@@ -1,0 +1,73 @@
+//! The Rust client of KalamDB: SQL over gRPC.
+//!
+//! [`Client`] holds the connection and is cheap to clone. [`Client::execute`] runs one statement,
+//! [`Client::execute_batch`] several, [`Client::execute_stream`] delivers results while they are computed, and
+//! [`Client::query`] is the form with options: time-out, namespace, read-your-writes, Arrow rows.
+//!
+//! ```no_run
+//! use kalam_link::{Client, params};
+//!
+//! # async fn example() -> Result<(), kalam_link::Error> {
+//! let client = Client::builder("http://127.0.0.1:2900").user("alice").namespace("chat").connect().await?;
+//!
+//! client.execute("INSERT INTO messages (content) VALUES ($1)", ("hello",)).await?;
+//! let result = client.execute("SELECT id, content FROM messages WHERE id > $1", params![0]).await?;
+//! for row in result.rows() {
+//!     println!("{} {}", row.get::<i64>("id")?, row.get::<&str>("content")?);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | part | what it offers |
+//! | --- | --- |
+//! | [`Client`], [`ClientBuilder`], [`Query`] | connecting and running SQL |
+//! | [`Value`], [`SqlType`], [`FromValue`], [`IntoParams`] | values, exact for every SQL type, and conversions |
+//! | [`Rows`], [`Row`], [`StatementResult`], [`ResultStream`] | results |
+//! | [`Error`], [`ErrorKind`] | what went wrong, with the server's stable reason and the place in the statement |
+//! | [`Admin`] | namespaces, tables, settings and the server itself, typed |
+//! | [`RetryPolicy`] | what is retried, and how |
+//! | [`sql`] | splitting text into tokens and statements |
+//!
+//! # Features
+//!
+//! * `arrow` (default): rows as Arrow record batches.
+//! * `process`: [`process`], a real server as a child process, for integration tests.
+
+mod admin;
+#[cfg(feature = "arrow")]
+mod batch;
+mod builder;
+mod client;
+mod column;
+mod convert;
+pub mod datetime;
+mod endpoint;
+mod error;
+mod health;
+mod identity;
+#[cfg(feature = "process")]
+pub mod process;
+mod query;
+mod result;
+mod retry;
+mod row;
+pub mod sql;
+mod stream;
+mod value;
+
+pub use admin::{Admin, Namespace, SchemaVersion, ServerInfo, Setting, Table, TableColumn, TableType};
+#[cfg(feature = "arrow")]
+pub use batch::ArrowRows;
+pub use builder::ClientBuilder;
+pub use client::Client;
+pub use column::{Column, Columns, SqlType};
+pub use error::{Error, ErrorKind, Result, ServerError};
+pub use health::HealthStatus;
+pub use query::Query;
+pub use result::StatementResult;
+pub use retry::RetryPolicy;
+pub use row::{ColumnIndex, Row, Rows};
+pub use stream::{Batch, ResultStream, RowStream, StatementEnd, StreamEvent};
+pub use uuid::Uuid;
+pub use value::{ConversionError, FromValue, Interval, IntoParams, Value};

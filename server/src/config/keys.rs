@@ -1,0 +1,109 @@
+//! Every key of the configuration: what it means and what it may be.
+
+/// A key.
+pub(crate) struct Key {
+    /// Dotted name.
+    pub(crate) name: &'static str,
+    /// Meaning, with unit.
+    pub(crate) description: &'static str,
+    /// Least and greatest value of a number.
+    pub(crate) range: Option<(u64, u64)>,
+}
+
+const fn key(name: &'static str, description: &'static str) -> Key {
+    Key { name, description, range: None }
+}
+
+const fn number(name: &'static str, min: u64, max: u64, description: &'static str) -> Key {
+    Key { name, description, range: Some((min, max)) }
+}
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+/// More than any machine has, less than what overflows when turned into bytes.
+const MAX_MB: u64 = 1 << 40;
+
+/// All keys, section by section.
+pub(crate) const KEYS: &[Key] = &[
+    key("server.listen", "Address and port of gRPC, gRPC-web, Connect and /metrics; port 0 takes a free one"),
+    key("server.dev", "Accept calls from this machine without a credential: for development only"),
+    key("server.dev_user", "The user such calls are made by"),
+    key("server.dev_role", "The role of that user: user, service, dba or system"),
+    number("server.worker_threads", 0, 1_024, "Threads that serve calls; 0: one for each core"),
+    number("server.node_id", 0, 1_023, "This node's number in SNOWFLAKE_ID()"),
+    number("server.max_connections", 1, 1_000_000, "Connections at once; further ones are closed at once"),
+    number("server.max_concurrent_streams", 1, 1_000_000, "Calls at once on one HTTP/2 connection"),
+    number("server.keepalive_interval_ms", 1_000, DAY_MS, "How often a quiet HTTP/2 connection is pinged"),
+    number(
+        "server.keepalive_timeout_ms",
+        100,
+        DAY_MS,
+        "How long a ping may stay unanswered before the connection ends",
+    ),
+    number("server.stream_window_kb", 64, 1_048_576, "HTTP/2 flow control window of a call, in KiB"),
+    number("server.connection_window_kb", 64, 1_048_576, "HTTP/2 flow control window of a connection, in KiB"),
+    number("server.shutdown_grace_ms", 0, DAY_MS, "How long calls may go on after SIGTERM before they are ended"),
+    key("storage.backend", "Where the data is: rocksdb (in storage.data_dir) or memory (gone when the server stops)"),
+    key("storage.data_dir", "Folder of the data; created when it does not exist"),
+    key(
+        "storage.durability",
+        "sync: a write is acknowledged once it is on disk. async: once the system has it; a crash \
+         of the machine can lose the last moments",
+    ),
+    number("storage.write_buffer_mb", 1, MAX_MB, "RocksDB's write buffers, all together, in MiB"),
+    number("storage.block_cache_mb", 1, MAX_MB, "RocksDB's block cache, in MiB"),
+    number("storage.min_free_disk_mb", 0, MAX_MB, "Writes are refused with DISK_FULL while less is free, in MiB"),
+    number("storage.stream_expiry_interval_ms", 100, DAY_MS, "How often expired rows of STREAM tables are removed"),
+    number("limits.max_concurrent_calls", 1, 1_000_000, "Calls under way at once; further ones get TOO_MANY_REQUESTS"),
+    number("limits.max_concurrent_queries", 1, 100_000, "Queries planned and run by DataFusion at once"),
+    number("limits.max_request_bytes", 1_024, 2_147_483_647, "Size of one request message"),
+    number("limits.max_result_bytes", 1_024, 2_147_483_647, "Size of the rows that Execute answers with"),
+    number("limits.max_result_rows", 1, u64::MAX, "Number of rows that Execute answers with"),
+    number("limits.max_statement_bytes", 16, 2_147_483_647, "Length of the SQL text of one request"),
+    number("limits.max_statements_per_batch", 1, 1_000_000, "Statements in one request"),
+    number("limits.max_parameters", 1, 1_000_000, "Parameters of one request"),
+    number("limits.max_nesting_depth", 8, 10_000, "Nesting of parentheses and expressions"),
+    number("limits.max_write_bytes", 1_024, 2_147_483_647, "Bytes of rows that one statement may write"),
+    number(
+        "limits.statement_timeout_ms",
+        0,
+        DAY_MS,
+        "Time-out of a request that gives none, and the longest one it may \
+         give; 0: none",
+    ),
+    number("query.threads", 0, 1_024, "Threads that run DataFusion plans; 0: one for each core"),
+    number("query.memory_mb", 1, MAX_MB, "Memory of one query, in MiB; beyond it, it spills to disk or fails"),
+    number("query.total_memory_mb", 1, MAX_MB, "Memory of all queries together, in MiB"),
+    key("query.spill_dir", "Folder that queries spill to; empty: below the data folder"),
+    number("query.max_spill_mb", 0, MAX_MB, "Disk space for spilling, all queries together, in MiB"),
+    number("query.plan_cache_entries", 0, 1_000_000, "Statements whose plan is kept"),
+    key("log.format", "pretty (for people) or json (one object a line)"),
+    key("log.level", "error, warn, info, debug or trace, or filters such as info,kalamdb_engine=debug"),
+    number("log.data_size_interval_s", 0, 86_400, "How often the size of the data is logged; 0: never"),
+    key(
+        "cors.allowed_origins",
+        "Origins of web pages that may call, such as https://app.example.com; * allows every \
+         one. With server.dev, pages of this machine may always call",
+    ),
+    number("cors.max_age_s", 0, 86_400, "How long a browser may remember that a call is allowed"),
+];
+
+/// The key with this name.
+pub(crate) fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// The valid name most like `name`, if one is.
+pub(crate) fn nearest(name: &str) -> Option<&'static str> {
+    let last = |name: &'static str| name.rsplit('.').next().unwrap_or(name);
+    let wanted_last = name.rsplit('.').next().unwrap_or(name);
+    KEYS.iter()
+        .map(|key| {
+            let whole = strsim::normalized_damerau_levenshtein(name, key.name);
+            // The right key in the wrong section.
+            let tail = strsim::normalized_damerau_levenshtein(wanted_last, last(key.name)) * 0.95;
+            (whole.max(tail), key.name)
+        })
+        .filter(|(likeness, _)| *likeness >= 0.6)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
+}

@@ -1,0 +1,288 @@
+//! The sections of the configuration, with their defaults. Meanings and ranges are in [`super::keys`].
+
+use std::{fmt, path::PathBuf};
+
+use kalamdb_engine::{Durability, EngineSettings, Role, StorageSettings};
+use serde::{Deserialize, Serialize};
+
+const MIB: usize = 1024 * 1024;
+
+/// A configuration.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each key is documented once, in `keys`")]
+pub struct Config {
+    pub server: ServerSection,
+    pub storage: StorageSection,
+    pub limits: LimitsSection,
+    pub query: QuerySection,
+    pub log: LogSection,
+    pub cors: CorsSection,
+}
+
+/// `[server]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each key is documented once, in `keys`")]
+pub struct ServerSection {
+    pub listen: String,
+    pub dev: bool,
+    pub dev_user: String,
+    pub dev_role: RoleName,
+    pub worker_threads: usize,
+    pub node_id: u16,
+    pub max_connections: usize,
+    pub max_concurrent_streams: u32,
+    pub keepalive_interval_ms: u64,
+    pub keepalive_timeout_ms: u64,
+    pub stream_window_kb: u32,
+    pub connection_window_kb: u32,
+    pub shutdown_grace_ms: u64,
+}
+
+impl Default for ServerSection {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:2900".to_owned(),
+            dev: false,
+            dev_user: "system".to_owned(),
+            dev_role: RoleName::System,
+            worker_threads: 0,
+            node_id: 0,
+            max_connections: 10_000,
+            max_concurrent_streams: 1_024,
+            keepalive_interval_ms: 30_000,
+            keepalive_timeout_ms: 20_000,
+            stream_window_kb: 1_024,
+            connection_window_kb: 4_096,
+            shutdown_grace_ms: 10_000,
+        }
+    }
+}
+
+/// `[storage]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each key is documented once, in `keys`")]
+pub struct StorageSection {
+    pub backend: BackendName,
+    pub data_dir: String,
+    pub durability: DurabilityName,
+    pub write_buffer_mb: usize,
+    pub block_cache_mb: usize,
+    pub min_free_disk_mb: u64,
+    pub stream_expiry_interval_ms: u64,
+}
+
+impl Default for StorageSection {
+    fn default() -> Self {
+        Self {
+            backend: BackendName::Rocksdb,
+            data_dir: "kalamdb-data".to_owned(),
+            durability: DurabilityName::Sync,
+            write_buffer_mb: 64,
+            block_cache_mb: 256,
+            min_free_disk_mb: 64,
+            stream_expiry_interval_ms: 5_000,
+        }
+    }
+}
+
+/// `[limits]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each key is documented once, in `keys`")]
+pub struct LimitsSection {
+    pub max_concurrent_calls: usize,
+    pub max_concurrent_queries: usize,
+    pub max_request_bytes: usize,
+    pub max_result_bytes: usize,
+    pub max_result_rows: u64,
+    pub max_statement_bytes: usize,
+    pub max_statements_per_batch: usize,
+    pub max_parameters: usize,
+    pub max_nesting_depth: usize,
+    pub max_write_bytes: usize,
+    pub statement_timeout_ms: u64,
+}
+
+impl Default for LimitsSection {
+    fn default() -> Self {
+        Self {
+            max_concurrent_calls: 10_000,
+            max_concurrent_queries: 64,
+            max_request_bytes: 64 * MIB,
+            // Most gRPC clients refuse messages of more than 4 MiB unless told otherwise.
+            max_result_bytes: 4_000_000,
+            max_result_rows: 100_000,
+            max_statement_bytes: MIB,
+            max_statements_per_batch: 1_000,
+            max_parameters: 32_767,
+            max_nesting_depth: 200,
+            max_write_bytes: 64 * MIB,
+            statement_timeout_ms: 60_000,
+        }
+    }
+}
+
+/// `[query]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each key is documented once, in `keys`")]
+pub struct QuerySection {
+    pub threads: usize,
+    pub memory_mb: usize,
+    pub total_memory_mb: usize,
+    pub spill_dir: String,
+    pub max_spill_mb: u64,
+    pub plan_cache_entries: u64,
+}
+
+impl Default for QuerySection {
+    fn default() -> Self {
+        Self {
+            threads: 0,
+            memory_mb: 256,
+            total_memory_mb: 1_024,
+            spill_dir: String::new(),
+            max_spill_mb: 8_192,
+            plan_cache_entries: 1_024,
+        }
+    }
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each key is documented once, in `keys`")]
+pub struct LogSection {
+    pub format: LogFormat,
+    pub level: String,
+    pub data_size_interval_s: u64,
+}
+
+impl Default for LogSection {
+    fn default() -> Self {
+        Self { format: LogFormat::Pretty, level: "info".to_owned(), data_size_interval_s: 300 }
+    }
+}
+
+/// `[cors]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each key is documented once, in `keys`")]
+pub struct CorsSection {
+    pub allowed_origins: Vec<String>,
+    pub max_age_s: u64,
+}
+
+impl Default for CorsSection {
+    fn default() -> Self {
+        Self { allowed_origins: Vec::new(), max_age_s: 3_600 }
+    }
+}
+
+macro_rules! names {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+        pub enum $name { $($(#[$variant_doc])* #[serde(rename = $text)] $variant,)* }
+
+        impl $name {
+            /// The name as it is written in a configuration.
+            pub fn as_str(self) -> &'static str {
+                match self { $($name::$variant => $text,)* }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+names! {
+    /// Where the data is kept.
+    BackendName {
+        /// In `storage.data_dir`.
+        Rocksdb = "rocksdb",
+        /// In memory: gone when the server stops.
+        Memory = "memory",
+    }
+}
+
+names! {
+    /// When a write is acknowledged.
+    DurabilityName {
+        /// After its log record is on disk.
+        Sync = "sync",
+        /// After its log record is handed to the operating system.
+        Async = "async",
+    }
+}
+
+names! {
+    /// How log lines are written.
+    LogFormat {
+        /// For people.
+        Pretty = "pretty",
+        /// One JSON object a line.
+        Json = "json",
+    }
+}
+
+names! {
+    /// A role.
+    RoleName {
+        /// See [`Role::User`].
+        User = "user",
+        /// See [`Role::Service`].
+        Service = "service",
+        /// See [`Role::Dba`].
+        Dba = "dba",
+        /// See [`Role::System`].
+        System = "system",
+    }
+}
+
+impl From<RoleName> for Role {
+    fn from(name: RoleName) -> Self {
+        match name {
+            RoleName::User => Role::User,
+            RoleName::Service => Role::Service,
+            RoleName::Dba => Role::Dba,
+            RoleName::System => Role::System,
+        }
+    }
+}
+
+impl Config {
+    /// What the engine is told.
+    pub fn engine_settings(&self) -> EngineSettings {
+        let mib = |mb: usize| mb.saturating_mul(MIB);
+        let mib_u64 = |mb: u64| mb.saturating_mul(MIB as u64);
+        EngineSettings {
+            storage: match self.storage.backend {
+                BackendName::Rocksdb => StorageSettings::Directory(PathBuf::from(&self.storage.data_dir)),
+                BackendName::Memory => StorageSettings::Memory,
+            },
+            durability: match self.storage.durability {
+                DurabilityName::Sync => Durability::Sync,
+                DurabilityName::Async => Durability::Async,
+            },
+            write_buffer_bytes: mib(self.storage.write_buffer_mb),
+            block_cache_bytes: mib(self.storage.block_cache_mb),
+            min_free_disk_bytes: mib_u64(self.storage.min_free_disk_mb),
+            query_threads: self.query.threads,
+            query_memory_bytes: mib(self.query.memory_mb),
+            total_query_memory_bytes: mib(self.query.total_memory_mb),
+            spill_dir: (!self.query.spill_dir.is_empty()).then(|| PathBuf::from(&self.query.spill_dir)),
+            max_spill_bytes: mib_u64(self.query.max_spill_mb),
+            max_concurrent_queries: self.limits.max_concurrent_queries,
+            max_statement_bytes: self.limits.max_statement_bytes,
+            max_statements_per_batch: self.limits.max_statements_per_batch,
+            max_parameters: self.limits.max_parameters,
+            max_nesting_depth: self.limits.max_nesting_depth,
+            max_write_bytes: self.limits.max_write_bytes,
+            statement_timeout_ms: self.limits.statement_timeout_ms,
+            plan_cache_entries: self.query.plan_cache_entries,
+            stream_expiry_interval_ms: self.storage.stream_expiry_interval_ms,
+            node_id: self.server.node_id,
+        }
+    }
+}

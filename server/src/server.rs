@@ -1,0 +1,219 @@
+//! A running server: start and stop, in order.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use kalamdb_engine::{Caller, Engine, Env, UserId};
+use kalamdb_proto::v1::{admin_service_server::AdminServiceServer, query_service_server::QueryServiceServer};
+use metrics::gauge;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::server::NamedService;
+use tonic_health::server::{HealthReporter, HealthService};
+use tower::util::BoxCloneSyncService;
+
+use crate::{
+    call::TraceIds,
+    config::{Config, LoadedConfig},
+    identity::Identity,
+    services::{admin::AdminApi, query::QueryApi},
+    telemetry::{build, metrics::Metrics},
+    transport::{App, AppParts, ConnectionSettings, Listener},
+};
+
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Why a server could not start: one line, with what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StartError(String);
+
+/// A running server.
+pub struct Server {
+    address: SocketAddr,
+    engine: Arc<Engine>,
+    health: HealthReporter,
+    stopping: CancellationToken,
+    connections: JoinHandle<()>,
+    upkeep: JoinHandle<()>,
+}
+
+impl Server {
+    /// Starts a server: when this returns it answers calls.
+    ///
+    /// The port is bound before the data directory is opened, so that a second server on the same port fails before
+    /// it touches any data.
+    ///
+    /// # Errors
+    /// When the port cannot be bound or the data directory cannot be opened.
+    pub async fn start(loaded: &LoadedConfig, env: Arc<dyn Env>) -> Result<Self, StartError> {
+        let config = &loaded.config;
+        let wanted = config.server.listen_address().map_err(StartError)?;
+        let listener = Listener::bind(wanted, ConnectionSettings::from(config)).await;
+        let listener = listener.map_err(|error| cannot_listen(wanted, &error))?;
+        let address = listener.address().map_err(|error| cannot_listen(wanted, &error))?;
+        let metrics = Metrics::install().map_err(StartError)?;
+        let dev_caller = dev_caller(config)?;
+
+        let engine = open_engine(loaded, Arc::clone(&env)).await?;
+        let (health, health_service) = health().await;
+        let stopping = CancellationToken::new();
+        let calls_end = CancellationToken::new();
+        let parts = AppParts {
+            engine: Arc::clone(&engine),
+            identity: Identity::new(dev_caller, config.cors.allowed_origins.clone()),
+            health: BoxCloneSyncService::new(health_service),
+            reflection: BoxCloneSyncService::new(
+                tonic_reflection::server::Builder::configure()
+                    .register_encoded_file_descriptor_set(kalamdb_proto::FILE_DESCRIPTOR_SET)
+                    .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                    .build_v1()
+                    .map_err(|error| StartError(format!("reflection cannot be set up: {error}")))?,
+            ),
+            metrics: metrics.clone(),
+            trace_ids: TraceIds::new(&*env),
+            started_at_us: env.now_us(),
+            stopping: stopping.clone(),
+            calls_end: calls_end.clone(),
+        };
+        let app = App::new(config, parts);
+
+        tracing::info!(
+            version = build::VERSION,
+            git_branch = build::GIT_BRANCH,
+            git_commit = build::GIT_COMMIT,
+            listen = %address,
+            data_dir = %config.storage.data_dir,
+            backend = %config.storage.backend,
+            durability = %config.storage.durability,
+            data_size_bytes = engine.data_size_bytes(),
+            dev = config.server.dev,
+            "kalamdb-server started"
+        );
+        if config.server.dev {
+            tracing::warn!(
+                "development mode: every program of this machine may call as user '{}', role {}",
+                config.server.dev_user,
+                config.server.dev_role
+            );
+        }
+        let connections = tokio::spawn(listener.run(app, stopping.clone(), calls_end));
+        let log_interval = Duration::from_secs(config.log.data_size_interval_s);
+        let upkeep = tokio::spawn(upkeep(Arc::clone(&engine), health.clone(), metrics, log_interval));
+        Ok(Self { address, engine, health, stopping, connections, upkeep })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops: accepts no more connections, lets calls under way finish within `server.shutdown_grace_ms`, ends what
+    /// remains, and closes the engine. Everything acknowledged is durable when this returns.
+    pub async fn stop(self) {
+        tracing::info!("stopping");
+        self.upkeep.abort();
+        set_serving(&self.health, false).await;
+        self.stopping.cancel();
+        if let Err(error) = self.connections.await {
+            tracing::error!("the listener failed: {error}");
+        }
+        let engine = self.engine;
+        // Closing waits for the disk, and the engine has threads that must not be joined from here.
+        if let Err(error) = tokio::task::spawn_blocking(move || engine.close()).await {
+            tracing::error!("the engine failed to close: {error}");
+        }
+        tracing::info!("stopped");
+    }
+}
+
+fn cannot_listen(address: SocketAddr, error: &io::Error) -> StartError {
+    let what = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "the port is in use; stop the other program or choose another port with --listen".to_owned()
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine does not have that address; choose another with --listen".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => "not permitted; choose a port above 1023 with --listen".to_owned(),
+        _ => error.to_string(),
+    };
+    StartError(format!("cannot listen on {address}: {what}"))
+}
+
+async fn open_engine(loaded: &LoadedConfig, env: Arc<dyn Env>) -> Result<Arc<Engine>, StartError> {
+    let settings = loaded.config.engine_settings();
+    let table = loaded.settings();
+    let opened = tokio::task::spawn_blocking(move || Engine::open(settings, table, env)).await;
+    let failed = |reason: String| {
+        let reason = reason.split_whitespace().collect::<Vec<_>>().join(" ");
+        StartError(format!("cannot open the data in {}: {reason}", loaded.config.storage.data_dir))
+    };
+    match opened {
+        Ok(Ok(engine)) => Ok(engine),
+        Ok(Err(error)) => Err(failed(match error.detail() {
+            Some(detail) => detail.to_owned(),
+            None => error.message().to_owned(),
+        })),
+        Err(error) => Err(failed(error.to_string())),
+    }
+}
+
+fn dev_caller(config: &Config) -> Result<Option<Caller>, StartError> {
+    if !config.server.dev {
+        return Ok(None);
+    }
+    let user = UserId::new(&config.server.dev_user).map_err(|error| StartError(format!("server.dev_user: {error}")))?;
+    Ok(Some(Caller::new(user, config.server.dev_role.into())))
+}
+
+/// The health service, saying that all is well.
+async fn health() -> (HealthReporter, tonic_health::pb::health_server::HealthServer<HealthService>) {
+    let reporter = HealthReporter::new();
+    let service = HealthService::from_health_reporter(reporter.clone());
+    set_serving(&reporter, true).await;
+    (reporter, tonic_health::pb::health_server::HealthServer::new(service))
+}
+
+async fn set_serving(health: &HealthReporter, serving: bool) {
+    let status = if serving { tonic_health::ServingStatus::Serving } else { tonic_health::ServingStatus::NotServing };
+    for name in ["", QueryServiceServer::<QueryApi>::NAME, AdminServiceServer::<AdminApi>::NAME] {
+        health.set_service_status(name, status).await;
+    }
+}
+
+/// What has to be done now and then: metrics, health, and the size of the data in the log.
+async fn upkeep(engine: Arc<Engine>, health: HealthReporter, metrics: Metrics, log_interval: Duration) {
+    let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut serving = true;
+    let mut since_log = Duration::ZERO;
+    let mut since_size = Duration::MAX;
+    loop {
+        ticks.tick().await;
+        metrics.run_upkeep();
+
+        let poisoned = engine.poisoned();
+        if poisoned.is_none() != serving {
+            serving = poisoned.is_none();
+            set_serving(&health, serving).await;
+            if let Some(reason) = poisoned {
+                tracing::error!("the store refuses writes until the server is restarted: {reason}");
+            }
+        }
+
+        since_log += UPKEEP_INTERVAL;
+        since_size = since_size.saturating_add(UPKEEP_INTERVAL);
+        let log_now = !log_interval.is_zero() && since_log >= log_interval;
+        // The size is found by looking at every file, which is not worth doing every second.
+        if log_now || since_size >= Duration::from_secs(15) {
+            since_size = Duration::ZERO;
+            let measured = Arc::clone(&engine);
+            let Ok(bytes) = tokio::task::spawn_blocking(move || measured.data_size_bytes()).await else { continue };
+            gauge!("kalamdb_data_size_bytes").set(bytes as f64);
+            if log_now {
+                since_log = Duration::ZERO;
+                tracing::info!(data_size_bytes = bytes, "size of the data");
+            }
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Lists in pages.
+
+use kalamdb_engine::{Error, Reason};
+
+const DEFAULT_SIZE: usize = 100;
+const MAX_SIZE: usize = 1_000;
+
+/// One page of a list, and the token of the next; the token is empty on the last page.
+///
+/// `items` are in the order of `key`, which tells them apart. The token is the key of the page's last item, so that
+/// a page goes on at the right place when items come and go between two calls.
+///
+/// # Errors
+/// INVALID_REQUEST when the size is more than 1,000.
+pub(super) fn page<T>(
+    items: Vec<T>,
+    key: impl Fn(&T) -> String,
+    page_size: u32,
+    page_token: &str,
+) -> Result<(Vec<T>, String), Error> {
+    let size = match usize::try_from(page_size) {
+        Ok(0) => DEFAULT_SIZE,
+        Ok(size) if size <= MAX_SIZE => size,
+        _ => {
+            return Err(Error::new(
+                Reason::InvalidRequest,
+                format!("page_size {page_size} is too large; it may be 1 to {MAX_SIZE}."),
+            )
+            .with("field", "page_size"));
+        }
+    };
+    let mut rest = items.into_iter().skip_while(|item| !page_token.is_empty() && key(item).as_str() <= page_token);
+    let page: Vec<T> = rest.by_ref().take(size).collect();
+    let token = match (rest.next(), page.last()) {
+        (Some(_), Some(last)) => key(last),
+        _ => String::new(),
+    };
+    Ok((page, token))
+}
+
+#[cfg(test)]
+mod tests;

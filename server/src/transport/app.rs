@@ -1,0 +1,265 @@
+//! Routes requests: what a request is (gRPC, gRPC-web, Connect, plain HTTP), who makes it, and which service answers.
+
+use std::{convert::Infallible, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::FutureExt;
+use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, Request, Response, StatusCode, Version, header};
+use hyper::body::Incoming;
+use kalamdb_engine::{Engine, Error, Reason};
+use kalamdb_proto::v1::{admin_service_server::AdminServiceServer, query_service_server::QueryServiceServer};
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status};
+use tonic_web::GrpcWebLayer;
+use tower::{Layer, Service as _, ServiceExt, service_fn, util::BoxCloneSyncService};
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+
+use super::{
+    body::{CallBody, ResponseBody, grpc_code},
+    connect,
+    methods::{self, METHODS, Service},
+    operations,
+};
+use crate::{
+    call::{self, CallContext, TraceIds},
+    config::Config,
+    errors,
+    identity::Identity,
+    limits::{CallLimit, CallPermit, ResultLimits},
+    services::{admin::AdminApi, query::QueryApi},
+    telemetry::{
+        metrics::Metrics,
+        rpc::{CallRecord, RpcMetrics},
+    },
+};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A service whose type is not worth naming.
+pub(crate) type OpenService = BoxCloneSyncService<Request<tonic::body::Body>, Response<tonic::body::Body>, Infallible>;
+
+/// Everything that answers requests.
+pub(crate) struct App {
+    pub(super) engine: Arc<Engine>,
+    pub(super) query: Arc<QueryApi>,
+    pub(super) admin: Arc<AdminApi>,
+    query_server: QueryServiceServer<QueryApi>,
+    admin_server: AdminServiceServer<AdminApi>,
+    health: OpenService,
+    reflection: OpenService,
+    identity: Arc<Identity>,
+    cors: CorsLayer,
+    calls: Arc<CallLimit>,
+    rpc_metrics: Arc<RpcMetrics>,
+    trace_ids: TraceIds,
+    pub(super) metrics: Metrics,
+    pub(super) max_request_bytes: usize,
+    pub(super) stopping: CancellationToken,
+}
+
+/// What an [`App`] is made of.
+pub(crate) struct AppParts {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) identity: Identity,
+    pub(crate) health: OpenService,
+    pub(crate) reflection: OpenService,
+    pub(crate) metrics: Metrics,
+    pub(crate) trace_ids: TraceIds,
+    pub(crate) started_at_us: i64,
+    /// Cancelled when the server begins to stop: `/readyz` says so.
+    pub(crate) stopping: CancellationToken,
+    /// Cancelled when the grace for calls under way is over.
+    pub(crate) calls_end: CancellationToken,
+}
+
+impl App {
+    pub(crate) fn new(config: &Config, parts: AppParts) -> Arc<Self> {
+        let limits =
+            ResultLimits { max_rows: config.limits.max_result_rows, max_bytes: config.limits.max_result_bytes };
+        let query = Arc::new(QueryApi::new(Arc::clone(&parts.engine), limits, parts.calls_end));
+        let admin = Arc::new(AdminApi::new(Arc::clone(&parts.engine), parts.started_at_us));
+        let max_request_bytes = config.limits.max_request_bytes;
+        let identity = Arc::new(parts.identity);
+        Arc::new(Self {
+            engine: parts.engine,
+            query_server: QueryServiceServer::from_arc(Arc::clone(&query)).max_decoding_message_size(max_request_bytes),
+            admin_server: AdminServiceServer::from_arc(Arc::clone(&admin)).max_decoding_message_size(max_request_bytes),
+            query,
+            admin,
+            health: parts.health,
+            reflection: parts.reflection,
+            cors: cors(Arc::clone(&identity), Duration::from_secs(config.cors.max_age_s)),
+            identity,
+            calls: CallLimit::new(config.limits.max_concurrent_calls),
+            rpc_metrics: Arc::new(RpcMetrics::new()),
+            trace_ids: parts.trace_ids,
+            metrics: parts.metrics,
+            max_request_bytes,
+            stopping: parts.stopping,
+        })
+    }
+
+    /// Number of calls under way, but for health and reflection.
+    pub(crate) fn calls_under_way(&self) -> usize {
+        self.calls.under_way()
+    }
+
+    /// Answers a request of `peer`.
+    pub(crate) async fn answer(
+        self: Arc<Self>,
+        peer: SocketAddr,
+        request: Request<Incoming>,
+    ) -> Response<ResponseBody> {
+        // Only browsers send an origin; other clients do not pay for the look at it.
+        if !request.headers().contains_key(header::ORIGIN) {
+            return self.route(peer, request).await;
+        }
+        let cors = self.cors.clone();
+        let service = service_fn(move |request| {
+            let app = Arc::clone(&self);
+            async move { Ok::<_, Infallible>(app.route(peer, request).await) }
+        });
+        match cors.layer(service).oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+
+    async fn route(self: Arc<Self>, peer: SocketAddr, request: Request<Incoming>) -> Response<ResponseBody> {
+        let content_type = request.headers().get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+        if content_type.starts_with(b"application/grpc-web") {
+            let service = service_fn(move |request: Request<tonic::body::Body>| {
+                let app = Arc::clone(&self);
+                async move { Ok::<_, Infallible>(app.grpc(peer, request).await) }
+            });
+            return match GrpcWebLayer::new().layer(service).oneshot(request).await {
+                Ok(response) => response.map(ResponseBody::Translated),
+                Err(never) => match never {},
+            };
+        }
+        if content_type.starts_with(b"application/grpc") {
+            if request.version() < Version::HTTP_2 {
+                return text(
+                    StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+                    "gRPC needs HTTP/2; over HTTP/1.1 use gRPC-web.\n",
+                );
+            }
+            return self.grpc(peer, request).await;
+        }
+        match *request.method() {
+            HttpMethod::GET | HttpMethod::HEAD => operations::answer(&self, request.uri().path()),
+            HttpMethod::POST => connect::answer(&self, peer, request).await,
+            _ => text(StatusCode::METHOD_NOT_ALLOWED, "Use POST for calls and GET for /metrics, /healthz, /readyz.\n"),
+        }
+    }
+
+    /// Answers a gRPC call.
+    async fn grpc<B>(self: Arc<Self>, peer: SocketAddr, mut request: Request<B>) -> Response<ResponseBody>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError> + Send,
+    {
+        let path = request.uri().path();
+        let Some(index) = methods::find(path) else {
+            return grpc_refusal(&no_such_method(path));
+        };
+        let Admitted { context, mut record, permit } = match self.admit(index, peer, request.headers()) {
+            Ok(admitted) => admitted,
+            Err(status) => return grpc_refusal(&status),
+        };
+        if let Some(context) = context {
+            request.extensions_mut().insert(context);
+        }
+
+        let service = METHODS[index].service;
+        let answering = match service {
+            Service::Query => self.query_server.clone().call(request),
+            Service::Admin => self.admin_server.clone().call(request),
+            Service::Health => self.health.clone().call(request.map(tonic::body::Body::new)),
+            Service::Reflection => self.reflection.clone().call(request.map(tonic::body::Body::new)),
+        };
+        let answered = AssertUnwindSafe(answering).catch_unwind().await;
+        let mut response = match answered {
+            Ok(Ok(response)) => response,
+            Ok(Err(never)) => match never {},
+            Err(_) => errors::defect("a call panicked; the log has the place", record.trace()).into_http(),
+        };
+
+        // Trailers come with the body; a status in the headers means that there is no body.
+        if let Some(code) = grpc_code(response.headers()) {
+            record.set_code(code);
+            let from_tonic = code != Code::Ok && !response.headers().contains_key("grpc-status-details-bin");
+            if from_tonic
+                && !service.is_open()
+                && let Some(status) = Status::from_header_map(response.headers())
+            {
+                let amended = errors::amend(&status, self.max_request_bytes);
+                record.set_code(amended.code());
+                response = amended.into_http();
+            }
+        }
+        response.map(|body| ResponseBody::Call(CallBody::new(body, record, permit)))
+    }
+
+    /// Lets a call in: counts it, finds out who makes it, and how long it may take.
+    ///
+    /// # Errors
+    /// The status to refuse it with; the refusal is counted already.
+    pub(super) fn admit(&self, index: usize, peer: SocketAddr, headers: &HeaderMap) -> Result<Admitted, Status> {
+        let trace = self.trace_ids.of(headers);
+        let mut record = CallRecord::begin(Arc::clone(&self.rpc_metrics), index, peer, trace);
+        if METHODS[index].service.is_open() {
+            return Ok(Admitted { context: None, record, permit: None });
+        }
+        let admitted = self.identity.caller(peer, headers).and_then(|caller| {
+            let timeout = call::client_timeout(headers)?;
+            Ok((CallContext { caller, timeout, trace }, self.calls.begin()?))
+        });
+        match admitted {
+            Ok((context, permit)) => Ok(Admitted { context: Some(context), record, permit: Some(permit) }),
+            Err(error) => {
+                let status = errors::to_status(&error, trace);
+                record.set_code(status.code());
+                Err(status)
+            }
+        }
+    }
+}
+
+/// A call that may go on.
+pub(super) struct Admitted {
+    /// Of calls that need an identity.
+    pub(super) context: Option<CallContext>,
+    pub(super) record: CallRecord,
+    pub(super) permit: Option<CallPermit>,
+}
+
+/// The status for a path that no method has.
+pub(super) fn no_such_method(path: &str) -> Status {
+    let error = Error::new(Reason::NotSupported, format!("The server has no method {path}."));
+    errors::refusal(&error)
+}
+
+fn grpc_refusal(status: &Status) -> Response<ResponseBody> {
+    status.clone().into_http()
+}
+
+/// A plain answer.
+pub(super) fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::of(text));
+    *response.status_mut() = status;
+    let content_type = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    response
+}
+
+/// Which web pages may call, and what of the answer they may read.
+fn cors(identity: Arc<Identity>, max_age: Duration) -> CorsLayer {
+    let exposed = ["grpc-status", "grpc-message", "grpc-status-details-bin"].map(HeaderName::from_static);
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::predicate(move |origin, _| identity.allows_origin(origin.as_bytes())))
+        .allow_methods([HttpMethod::GET, HttpMethod::POST])
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers(exposed)
+        .max_age(max_age)
+}

@@ -1,0 +1,13 @@
+//! From connections to calls: one port for gRPC, gRPC-web, Connect's unary JSON, and plain HTTP for operators.
+
+mod app;
+mod body;
+mod connect;
+mod json;
+mod listener;
+mod methods;
+mod operations;
+
+pub(crate) use app::{App, AppParts};
+pub(crate) use listener::{ConnectionSettings, Listener};
+pub(crate) use methods::METHODS;

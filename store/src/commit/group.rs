@@ -1,0 +1,224 @@
+//! A group of commits on its way into one batch.
+
+use std::collections::{HashMap, HashSet};
+
+use super::disk_guard::Room;
+use super::{CommitError, Fence, PreparedCommit, RowChange, RowOp, Unique, position};
+use crate::codec::{
+    ChangeOp, ChangeRef, EntryHeader, PrimaryKey, RowHeader, encode_entry, write_log_key, write_row_key,
+};
+use crate::ids::{CommitSeq, Partition, SchemaVersion, TableId};
+use crate::kv::{Keyspace, KvError, StorageBackend, WriteBatch};
+
+/// Look-ups in one commit from which on they are made together.
+const MULTI_GET_FROM: usize = 4;
+
+/// Validates commits one after the other, each against the store as it will be after those accepted before it, and
+/// gathers their writes. A refused commit leaves no trace.
+pub(super) struct Group<'a> {
+    backend: &'a dyn StorageBackend,
+    dropped: &'a mut HashSet<TableId>,
+    room: Room,
+    last_seq: CommitSeq,
+    /// The rows that accepted commits changed: their new version, or `None` for rows that are gone.
+    overlay: HashMap<Vec<u8>, Option<CommitSeq>>,
+    batch: WriteBatch,
+    key: Vec<u8>,
+}
+
+impl<'a> Group<'a> {
+    /// An empty group that follows the commit `last_seq`.
+    pub(super) fn new(
+        backend: &'a dyn StorageBackend,
+        dropped: &'a mut HashSet<TableId>,
+        room: Room,
+        last_seq: CommitSeq,
+    ) -> Self {
+        let (overlay, batch, key) = (HashMap::new(), WriteBatch::new(), Vec::new());
+        Self { backend, dropped, room, last_seq, overlay, batch, key }
+    }
+
+    /// Accepts a commit and gives it the next sequence, or refuses it.
+    pub(super) fn add(&mut self, mut commit: PreparedCommit) -> Result<CommitSeq, CommitError> {
+        self.check_room(&commit)?;
+        if let Some(change) = commit.changes.iter().find(|change| self.dropped.contains(&change.partition.table)) {
+            return Err(CommitError::TableDropped { table: change.partition.table });
+        }
+        let seq = CommitSeq::new(self.last_seq.get() + 1);
+        self.validate(&commit.changes, seq)?;
+        self.last_seq = seq;
+        for change in &mut commit.changes {
+            write_row_key(&mut self.key, &change.partition, &change.key);
+            match &mut change.op {
+                RowOp::Insert { row, .. } | RowOp::Update { row, .. } => {
+                    row.stamp(seq, commit.commit_time_us);
+                    self.batch.put(Keyspace::Rows, &self.key, row.as_bytes());
+                }
+                RowOp::Delete { .. } => self.batch.delete(Keyspace::Rows, &self.key),
+            }
+        }
+        self.log(&commit, seq)?;
+        self.batch.append(&commit.kv);
+        for (table, fence) in commit.fences {
+            match fence {
+                Fence::Dropped => self.dropped.insert(table),
+            };
+        }
+        Ok(seq)
+    }
+
+    /// Whether a commit writes rows past the validation, so that later commits must be validated against the store.
+    pub(super) fn must_end_group(commit: &PreparedCommit) -> bool {
+        commit.kv.iter().any(|op| op.keyspace() == Keyspace::Rows)
+    }
+
+    /// The last accepted commit and the writes of all.
+    pub(super) fn finish(mut self) -> (CommitSeq, WriteBatch) {
+        position::write(&mut self.batch, self.last_seq);
+        (self.last_seq, self.batch)
+    }
+
+    fn check_room(&self, commit: &PreparedCommit) -> Result<(), CommitError> {
+        let makes_room = || commit.changes.iter().all(|change| matches!(change.op, RowOp::Delete { .. }));
+        match self.room {
+            Room::Ample => Ok(()),
+            Room::Scarce if makes_room() => Ok(()),
+            Room::Scarce | Room::None => Err(CommitError::DiskFull),
+        }
+    }
+
+    /// Checks every change's condition and enters its outcome into the overlay; takes all of them out again if one
+    /// fails.
+    fn validate(&mut self, changes: &[RowChange], seq: CommitSeq) -> Result<(), CommitError> {
+        let stored = self.stored_versions(changes)?;
+        // What the overlay had before for each change's key, to undo.
+        let mut before: Vec<Option<Option<CommitSeq>>> = Vec::with_capacity(changes.len());
+        for (index, change) in changes.iter().enumerate() {
+            write_row_key(&mut self.key, &change.partition, &change.key);
+            let in_group = self.overlay.get(self.key.as_slice()).copied();
+            let current = in_group.unwrap_or_else(|| stored.get(index).copied().flatten());
+            let after = match &change.op {
+                RowOp::Insert { .. } if current.is_some() => Err(CommitError::KeyExists { change: index }),
+                RowOp::Insert { .. } => Ok(Some(seq)),
+                RowOp::Update { expected, .. } | RowOp::Delete { expected, .. } if current != Some(*expected) => {
+                    Err(CommitError::VersionChanged { change: index })
+                }
+                RowOp::Update { .. } => Ok(Some(seq)),
+                RowOp::Delete { .. } => Ok(None),
+            };
+            match after {
+                Ok(after) => before.push(self.overlay.insert(self.key.clone(), after)),
+                Err(error) => {
+                    self.undo(changes, before);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn undo(&mut self, changes: &[RowChange], before: Vec<Option<Option<CommitSeq>>>) {
+        // Backwards, so that of several changes of one key the first one's state is what remains.
+        for (change, before) in changes.iter().zip(before).rev() {
+            write_row_key(&mut self.key, &change.partition, &change.key);
+            match before {
+                Some(version) => {
+                    if let Some(entry) = self.overlay.get_mut(self.key.as_slice()) {
+                        *entry = version;
+                    }
+                }
+                None => {
+                    self.overlay.remove(self.key.as_slice());
+                }
+            }
+        }
+    }
+
+    /// For each change the version of its row in the store; `None` if there is no row, or none that could matter.
+    fn stored_versions(&mut self, changes: &[RowChange]) -> Result<Vec<Option<CommitSeq>>, CommitError> {
+        let needs_look_up = |change: &RowChange| !matches!(change.op, RowOp::Insert { unique: Unique::Generated, .. });
+        let look_ups = changes.iter().filter(|change| needs_look_up(change)).count();
+        let mut versions = vec![None; if look_ups == 0 { 0 } else { changes.len() }];
+        if look_ups < MULTI_GET_FROM {
+            for (version, change) in versions.iter_mut().zip(changes).filter(|(_, change)| needs_look_up(change)) {
+                write_row_key(&mut self.key, &change.partition, &change.key);
+                let value = self.backend.get(Keyspace::Rows, &self.key).map_err(CommitError::Storage)?;
+                *version = stored_version(value)?;
+            }
+            return Ok(versions);
+        }
+        let mut keys = Vec::with_capacity(look_ups);
+        for change in changes.iter().filter(|change| needs_look_up(change)) {
+            write_row_key(&mut self.key, &change.partition, &change.key);
+            keys.push(self.key.clone());
+        }
+        let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+        // Only the committer writes rows, so a snapshot is as good as the store itself.
+        let values = self.backend.snapshot().multi_get(Keyspace::Rows, &keys).map_err(CommitError::Storage)?;
+        let looked_up = versions.iter_mut().zip(changes).filter(|(_, change)| needs_look_up(change));
+        for ((version, _), value) in looked_up.zip(values) {
+            *version = stored_version(value)?;
+        }
+        Ok(versions)
+    }
+
+    /// Writes the log entries: one for each partition, with the commit's changes there in their order.
+    fn log(&mut self, commit: &PreparedCommit, seq: CommitSeq) -> Result<(), CommitError> {
+        let Some(first) = commit.changes.first() else { return Ok(()) };
+        if commit.changes.iter().all(|change| change.partition == first.partition) {
+            self.log_partition(&first.partition, commit, seq, commit.changes.iter());
+            return Ok(());
+        }
+        let mut by_partition: HashMap<&Partition, Vec<&RowChange>> = HashMap::new();
+        for change in &commit.changes {
+            by_partition.entry(&change.partition).or_default().push(change);
+        }
+        for (partition, changes) in by_partition {
+            self.log_partition(partition, commit, seq, changes.into_iter());
+        }
+        Ok(())
+    }
+
+    fn log_partition<'c>(
+        &mut self,
+        partition: &Partition,
+        commit: &PreparedCommit,
+        seq: CommitSeq,
+        changes: impl ExactSizeIterator<Item = &'c RowChange> + Clone,
+    ) {
+        let changes = changes.map(change_ref);
+        let schema_version = changes.clone().filter_map(|change| schema_version(&change)).max();
+        let header = EntryHeader {
+            commit_seq: seq,
+            commit_time_us: commit.commit_time_us,
+            schema_version: schema_version.unwrap_or(SchemaVersion::new(0)),
+        };
+        write_log_key(&mut self.key, partition, seq);
+        self.batch.put_with(Keyspace::Log, &self.key, |value| encode_entry(value, &header, changes));
+    }
+}
+
+fn change_ref(change: &RowChange) -> ChangeRef<'_> {
+    let key: &PrimaryKey = &change.key;
+    match &change.op {
+        RowOp::Insert { row, .. } => ChangeRef { op: ChangeOp::Insert, key, new: Some(row.as_bytes()), old: None },
+        RowOp::Update { row, old, .. } => {
+            ChangeRef { op: ChangeOp::Update, key, new: Some(row.as_bytes()), old: Some(old) }
+        }
+        RowOp::Delete { old, .. } => ChangeRef { op: ChangeOp::Delete, key, new: None, old: Some(old) },
+    }
+}
+
+fn schema_version(change: &ChangeRef<'_>) -> Option<SchemaVersion> {
+    let versions = [change.new, change.old].into_iter().flatten().filter_map(|image| RowHeader::decode(image).ok());
+    versions.map(|header| header.schema_version).max()
+}
+
+/// The version of the row that `value` is.
+fn stored_version(value: Option<Vec<u8>>) -> Result<Option<CommitSeq>, CommitError> {
+    let Some(value) = value else { return Ok(None) };
+    match RowHeader::decode(&value) {
+        Ok(header) => Ok((!header.tombstone).then_some(header.commit_seq)),
+        Err(error) => Err(CommitError::Storage(KvError::Corruption(error.to_string()))),
+    }
+}

@@ -1,0 +1,204 @@
+//! The commit path: the only way by which rows are written.
+//!
+//! ```text
+//! prepare ─▶ queue ─▶ [ validate against store + this group ─▶ one batch ─▶ one sync ] ─▶ publish ─▶ acknowledge
+//! ```
+//!
+//! Statements prepare their writes in parallel, each as a self-contained [`PreparedCommit`]. One thread, the
+//! [`Committer`]'s, takes whatever is queued as one group, validates each commit in turn, and writes the group as one
+//! batch with one sync. While it writes, the next group gathers: the busier the store, the more commits share a sync,
+//! without any timer.
+
+mod background_sync;
+mod committer;
+mod disk_guard;
+mod group;
+mod position;
+mod queue;
+
+use std::sync::Arc;
+
+pub use committer::Committer;
+pub use position::committed_seq;
+
+use crate::codec::{EncodedRow, PrimaryKey};
+use crate::ids::{CommitSeq, Partition, TableId};
+use crate::kv::{Durability, KvError, WriteBatch};
+
+/// Writes that become durable and visible together or not at all.
+///
+/// Everything is evaluated: ids, times, defaults. What is left to the committer is to check [`RowOp`]'s conditions and
+/// to give the commit its sequence.
+#[derive(Debug, Clone, Default)]
+pub struct PreparedCommit {
+    /// The commit's time in microseconds since 1970-01-01 UTC. It is written into each row.
+    pub commit_time_us: i64,
+    /// The changes of rows, in order. A key may occur more than once: each change sees those before it.
+    pub changes: Vec<RowChange>,
+    /// Other writes of the same atomic step (catalog, system), applied after the changes. They are not validated and
+    /// not logged.
+    pub kv: WriteBatch,
+    /// Tables whose rows may not change after this commit.
+    pub fences: Vec<(TableId, Fence)>,
+}
+
+impl PreparedCommit {
+    /// About how many bytes the commit holds and will write.
+    pub fn byte_size(&self) -> usize {
+        let changes = self.changes.iter().map(|change| {
+            let images = match &change.op {
+                RowOp::Insert { row, .. } => row.byte_size(),
+                RowOp::Update { row, old, .. } => row.byte_size() + old.len(),
+                RowOp::Delete { old, .. } => old.len(),
+            };
+            size_of::<RowChange>() + change.key.as_bytes().len() + images
+        });
+        size_of::<Self>() + changes.sum::<usize>() + self.kv.byte_size()
+    }
+}
+
+/// Why changes of a table's rows are refused from some commit on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fence {
+    /// The commit drops the table. Statements that began before must not leave rows behind.
+    Dropped,
+}
+
+/// A change of one row.
+#[derive(Debug, Clone)]
+pub struct RowChange {
+    /// Whose row it is, of which table.
+    pub partition: Partition,
+    /// The row's primary key.
+    pub key: PrimaryKey,
+    /// What is done to it.
+    pub op: RowOp,
+}
+
+/// What is done to a row, and what must be true of it for that.
+#[derive(Debug, Clone)]
+pub enum RowOp {
+    /// Adds a row.
+    Insert {
+        /// The new row.
+        row: EncodedRow,
+        /// How the key is known to be new.
+        unique: Unique,
+    },
+    /// Replaces a row.
+    Update {
+        /// The new row.
+        row: EncodedRow,
+        /// The commit sequence of the row that was read. If the stored row has another, or is gone, the commit fails
+        /// with [`CommitError::VersionChanged`].
+        expected: CommitSeq,
+        /// The row value that was read, for the log.
+        old: Vec<u8>,
+    },
+    /// Removes a row.
+    Delete {
+        /// As for [`RowOp::Update`].
+        expected: CommitSeq,
+        /// The row value that was read, for the log.
+        old: Vec<u8>,
+    },
+}
+
+/// How the key of a new row is known to be new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Unique {
+    /// It was generated to be unique. The store is not searched for it, only this group's commits.
+    Generated,
+    /// It was given. If it exists the commit fails with [`CommitError::KeyExists`].
+    Check,
+}
+
+/// The answer to a commit that was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// Its place in the order of all commits.
+    pub commit_seq: CommitSeq,
+}
+
+/// Why a commit was not made.
+///
+/// After [`CommitError::Poisoned`] it is unknown whether the commit will be there after a restart. After every other
+/// error it left no trace.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommitError {
+    /// A key that should be new exists.
+    #[error("change {change} inserts a key that exists")]
+    KeyExists {
+        /// The index of the change in [`PreparedCommit::changes`].
+        change: usize,
+    },
+    /// A row is no longer the version that was read. Read again and retry.
+    #[error("change {change} is of a row that changed since it was read")]
+    VersionChanged {
+        /// The index of the change in [`PreparedCommit::changes`].
+        change: usize,
+    },
+    /// The table was dropped.
+    #[error("table {table} was dropped")]
+    TableDropped {
+        /// The table.
+        table: TableId,
+    },
+    /// A write failed, this one or one before. Nothing more is written until the store is opened again; reads go on.
+    #[error("the store accepts no more writes, because one failed: {0}")]
+    Poisoned(String),
+    /// There is too little free space on the disk. Deleting rows and dropping tables is possible for longer than adding
+    /// is.
+    #[error("too little free space on the disk")]
+    DiskFull,
+    /// The commit is larger than any may be.
+    #[error("the commit is larger than {limit} bytes")]
+    TooLarge {
+        /// The greatest [`PreparedCommit::byte_size`].
+        limit: usize,
+    },
+    /// The committer was stopped.
+    #[error("the store is closed")]
+    Closed,
+    /// The store could not be read to validate the commit.
+    #[error(transparent)]
+    Storage(KvError),
+}
+
+/// How a [`Committer`] works.
+#[derive(Debug, Clone)]
+pub struct CommitSettings {
+    /// What an acknowledged commit survives.
+    pub durability: Durability,
+    /// How many commits may wait; further callers of [`Committer::commit`] wait for a place. At least 1.
+    pub queue_capacity: usize,
+    /// About how many bytes the waiting commits may hold together. A large commit takes the places of several.
+    pub max_queue_bytes: usize,
+    /// A group is closed when it has this many bytes.
+    pub max_group_bytes: usize,
+    /// The greatest [`PreparedCommit::byte_size`], up to 1 GiB.
+    pub max_commit_bytes: usize,
+    /// Under [`Durability::Async`], how long after a write the store is synced: what a failure of the machine can lose.
+    pub async_sync_interval_ms: u64,
+    /// With less free disk space than this, commits that add or change rows are refused; with less than half, all are.
+    /// `None`: no such guard.
+    pub min_free_bytes: Option<u64>,
+}
+
+impl Default for CommitSettings {
+    fn default() -> Self {
+        const MIB: usize = 1024 * 1024;
+        Self {
+            durability: Durability::Sync,
+            queue_capacity: 1024,
+            max_queue_bytes: 256 * MIB,
+            max_group_bytes: 4 * MIB,
+            max_commit_bytes: 64 * MIB,
+            async_sync_interval_ms: 200,
+            min_free_bytes: None,
+        }
+    }
+}
+
+/// Tells how many bytes are free on the disk of the store.
+pub type FreeSpace = Arc<dyn Fn() -> std::io::Result<u64> + Send + Sync>;

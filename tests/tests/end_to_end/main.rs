@@ -1,0 +1,26 @@
+//! The end-to-end tests, one binary because each binary of this workspace is a long link step. A module is a suite:
+//! `cargo test --workspace --test end_to_end crash::` runs one.
+
+#![allow(unreachable_pub, missing_docs, clippy::unwrap_used, reason = "a test binary has no API")]
+
+mod support;
+
+mod bad_input;
+mod catalog;
+mod cli;
+mod crash;
+mod full_disk;
+mod identity;
+mod isolation;
+mod limits;
+mod link;
+mod operation;
+mod raw_bytes;
+mod rows;
+mod select;
+mod slt;
+mod stream_tables;
+mod streaming;
+mod system_tables;
+mod transport;
+mod types;
