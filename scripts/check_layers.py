@@ -17,7 +17,8 @@ MAY_USE = {
     "kalamdb-server": {"kalamdb-engine", "kalamdb-proto"},
     "kalam-link": {"kalamdb-proto"},
     "kalam-cli": {"kalam-link"},
-    "kalam-bench": {"kalam-link"},
+    # The limits that bench measures beside the server carry the same messages.
+    "kalam-bench": {"kalam-link", "kalamdb-proto"},
     "kalamdb-tests": {"kalam-link", "kalamdb-proto"},
 }
 
@@ -26,11 +27,12 @@ ONLY_IN = {
     "rocksdb": {"kalamdb-store", "kalam-bench"},
     "parquet": {"kalamdb-store"},
     "object_store": {"kalamdb-store"},
-    "datafusion": {"kalamdb-engine", "kalam-bench"},
+    # The engine's interface speaks DataFusion's scalar values and Arrow's batches.
+    "datafusion": {"kalamdb-engine", "kalamdb-server", "kalam-bench"},
     "tonic": {"kalamdb-proto", "kalamdb-server", "kalam-link", "kalam-bench", "kalamdb-tests"},
     "prost": {"kalamdb-proto", "kalamdb-server", "kalam-link", "kalam-bench", "kalamdb-tests"},
     "reedline": {"kalam-cli"},
-    "comfy-table": {"kalam-cli"},
+    "comfy-table": {"kalam-cli", "kalam-bench"},
 }
 
 

@@ -129,7 +129,8 @@ impl Measurement {
 }
 
 fn new_histogram() -> Histogram<u64> {
-    Histogram::new(3).expect("three significant digits are within the allowed range")
+    // Bounded: recording saturates at an hour, it does not resize.
+    Histogram::new_with_bounds(1, 3_600_000_000_000, 3).expect("three significant digits are within the allowed range")
 }
 
 /// Something that runs slices: a pool of clients against a server, or a limit.

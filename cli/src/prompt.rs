@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use kalam_link::sql::{Lexer, TokenKind};
 use reedline::{Prompt, PromptEditMode, PromptHistorySearch, PromptHistorySearchStatus, ValidationResult, Validator};
 
-/// `kalam>`, with the namespace when there is one.
+/// `kalam>`, with the namespace, when there is one, at the right.
 pub(crate) struct KalamPrompt {
     namespace: String,
 }
@@ -18,11 +18,11 @@ impl KalamPrompt {
 
 impl Prompt for KalamPrompt {
     fn render_prompt_left(&self) -> Cow<'_, str> {
-        if self.namespace.is_empty() { "kalam".into() } else { format!("kalam:{}", self.namespace).into() }
+        "kalam".into()
     }
 
     fn render_prompt_right(&self) -> Cow<'_, str> {
-        "".into()
+        self.namespace.as_str().into()
     }
 
     fn render_prompt_indicator(&self, _: PromptEditMode) -> Cow<'_, str> {
@@ -97,8 +97,8 @@ mod tests {
     }
 
     #[test]
-    fn the_prompt_names_the_namespace() {
-        assert_eq!(KalamPrompt::new("").render_prompt_left(), "kalam");
-        assert_eq!(KalamPrompt::new("chat").render_prompt_left(), "kalam:chat");
+    fn the_namespace_is_at_the_right() {
+        let prompt = KalamPrompt::new("chat");
+        assert_eq!((prompt.render_prompt_left().as_ref(), prompt.render_prompt_right().as_ref()), ("kalam", "chat"));
     }
 }

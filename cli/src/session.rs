@@ -7,7 +7,7 @@ use std::{
 
 use futures::StreamExt;
 use kalam_link::{
-    Client, Error, ErrorKind, StreamEvent,
+    Client, Error, StreamEvent,
     sql::{TokenKind, tokens},
 };
 
@@ -118,7 +118,7 @@ impl Session {
     /// Tells the user what went wrong with a call.
     pub(crate) fn fail(&self, error: &Error, sql: &str, place: Option<&Place>) -> Flow {
         eprintln!("{}", report::describe(error, sql, place, self.style_of_errors()));
-        if error.kind() != ErrorKind::Connection {
+        if !matches!(error, Error::Connection { .. } | Error::ConnectionLost { .. }) {
             return Flow::Failed(Status::StatementFailed);
         }
         if self.interactive {

@@ -201,7 +201,7 @@ fn open_store(settings: &EngineSettings) -> Result<(Arc<dyn StorageBackend>, Opt
         block_cache_bytes: settings.block_cache_bytes,
         ..RocksSettings::default()
     };
-    let backend = RocksBackend::open(&data_dir.rocks_path(), &rocks).map_err(from_store)?;
+    let backend = RocksBackend::open(data_dir.rocks_path(), &rocks).map_err(from_store)?;
     Ok((Arc::new(backend), Some(data_dir)))
 }
 

@@ -236,21 +236,7 @@ async fn start(shared: &Arc<Shared>, caller: Caller, request: Request) -> Result
     let batch = shared.caches.parsed(&request.sql, |sql| parse(sql, &limits))?;
     exec::check_count(batch.parameter_count, request.parameters.len())?;
     if request.min_commit_seq > shared.committer.last_commit_seq().get() {
-        let waiting = shared.committer.wait_for(CommitSeq::new(request.min_commit_seq));
-        let waited = match deadline {
-            Some(deadline) => tokio::time::timeout_at(deadline, waiting).await.map_err(|_| {
-                Error::new(
-                    Reason::StatementTimeout,
-                    format!(
-                        "Commit sequence {} was not reached in time; the last one is {}.",
-                        request.min_commit_seq,
-                        shared.committer.last_commit_seq()
-                    ),
-                )
-            })?,
-            None => waiting.await,
-        };
-        waited.map_err(exec::from_commit)?;
+        Box::pin(wait_for(shared, CommitSeq::new(request.min_commit_seq), deadline)).await?;
     }
     let invocation = Invocation {
         caller,
@@ -259,6 +245,20 @@ async fn start(shared: &Arc<Shared>, caller: Caller, request: Request) -> Result
         deadline,
     };
     Ok(State::Running { batch, invocation: Box::new(invocation), next: 0 })
+}
+
+/// Waits until a commit sequence is visible.
+async fn wait_for(shared: &Shared, seq: CommitSeq, deadline: Option<Instant>) -> Result<()> {
+    let waiting = shared.committer.wait_for(seq);
+    let waited = match deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline, waiting).await.map_err(|_| {
+            let last = shared.committer.last_commit_seq();
+            let message = format!("Commit sequence {seq} was not reached in time; the last one is {last}.");
+            Error::new(Reason::StatementTimeout, message)
+        })?,
+        None => waiting.await,
+    };
+    waited.map_err(exec::from_commit)
 }
 
 /// The earlier of what the request and the settings allow.

@@ -282,7 +282,7 @@ impl Admin {
         })
     }
 
-    async fn read<Q: Clone, R, F>(
+    async fn read<Q: Clone + prost::Message, R, F>(
         &self,
         request: Q,
         call: impl Fn(AdminServiceClient<Channel>, Request<Q>) -> F,
@@ -293,7 +293,7 @@ impl Admin {
         self.call(Safety::Repeatable, request, call).await
     }
 
-    async fn write<Q: Clone, R, F>(
+    async fn write<Q: Clone + prost::Message, R, F>(
         &self,
         request: Q,
         call: impl Fn(AdminServiceClient<Channel>, Request<Q>) -> F,
@@ -304,7 +304,7 @@ impl Admin {
         self.call(Safety::Once, request, call).await
     }
 
-    async fn call<Q: Clone, R, F>(
+    async fn call<Q: Clone + prost::Message, R, F>(
         &self,
         safety: Safety,
         request: Q,

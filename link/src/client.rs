@@ -222,9 +222,14 @@ impl Client {
         call: impl Fn(Channel, Limits, Request<Q>) -> F,
     ) -> Result<R>
     where
-        Q: Clone,
+        Q: Clone + prost::Message,
         F: Future<Output = Result<Response<R>, Status>>,
     {
+        // The transport would report it as a broken stream.
+        let (bytes, limit) = (message.encoded_len(), self.shared.settings.limits().max_send_bytes);
+        if bytes > limit {
+            return Err(Error::RequestTooLarge { bytes, limit });
+        }
         let deadline = timeout.map(|timeout| timeout.saturating_add(DEADLINE_GRACE));
         let mut message = Some(message);
         with_retries(self.shared.settings.retry_policy(), safety, |last| {

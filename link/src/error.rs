@@ -30,7 +30,15 @@ pub enum Error {
         /// The cause, such as `Connection refused`.
         message: String,
     },
-    /// The server, or the transport on its behalf, answered with an error status.
+    /// The connection broke during the call. Whether a write took effect is not known.
+    #[error("the connection to {endpoint} was lost: {message}")]
+    ConnectionLost {
+        /// The server's URL.
+        endpoint: String,
+        /// The cause, such as `Connection reset by peer`.
+        message: String,
+    },
+    /// The server answered with an error status.
     #[error("{0}")]
     Server(Box<ServerError>),
     /// No answer came in time. Whether a write took effect is not known.
@@ -38,6 +46,15 @@ pub enum Error {
     Timeout {
         /// How long the client waited.
         after: Duration,
+    },
+    /// The request is larger than [`ClientBuilder::max_send_bytes`](crate::ClientBuilder::max_send_bytes); nothing was
+    /// sent.
+    #[error("the request has {bytes} bytes, the limit is {limit}")]
+    RequestTooLarge {
+        /// Size of the request.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
     },
     /// The answer is not one that the API allows, for example one of a newer version.
     #[error("unexpected answer: {message}")]
@@ -85,7 +102,7 @@ pub enum ErrorKind {
     Cancelled,
     /// Other writers kept changing the same rows: run the statement again.
     Conflict,
-    /// The server cannot answer now: try again later.
+    /// The server cannot answer now, or the connection to it broke: try again later.
     Unavailable,
     /// No connection could be made; nothing was sent.
     Connection,
@@ -107,7 +124,9 @@ impl Error {
         match self {
             Error::Configuration { .. } => ErrorKind::Configuration,
             Error::Connection { .. } => ErrorKind::Connection,
+            Error::ConnectionLost { .. } => ErrorKind::Unavailable,
             Error::Timeout { .. } => ErrorKind::Timeout,
+            Error::RequestTooLarge { .. } => ErrorKind::InvalidRequest,
             Error::Protocol { .. } => ErrorKind::Protocol,
             Error::Conversion(_) => ErrorKind::Conversion,
             Error::Server(error) => match error.code {
@@ -193,6 +212,10 @@ impl Error {
                 return Error::Timeout { after: waited.unwrap_or_default() };
             }
             source = cause.source();
+        }
+        // What a server sends has no cause; what the transport reports in its place has.
+        if let Some(cause) = status.source() {
+            return Error::ConnectionLost { endpoint: endpoint.to_owned(), message: root_cause(cause) };
         }
         let (reason, metadata) = match status.get_details_error_info() {
             Some(info) => (Some(info.reason), info.metadata),

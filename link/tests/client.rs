@@ -167,17 +167,18 @@ async fn no_server_is_a_connection_error_and_one_that_appears_is_reached() {
     drop(server);
     let builder = || Client::builder(&endpoint).retry(RetryPolicy::NONE);
     // The port is free once the server has seen that it is to stop.
-    let mut outcome = builder().connect().await;
+    let mut error = String::new();
     for _ in 0..100 {
-        if outcome.is_err() {
+        if let Err(refused) = builder().connect().await {
+            assert_eq!(refused.kind(), ErrorKind::Connection);
+            error = refused.to_string();
+        }
+        if error.contains("refused") {
             break;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
-        outcome = builder().connect().await;
     }
-    let error = outcome.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Connection);
-    assert!(error.to_string().contains("refused"), "{error}");
+    assert!(error.contains("refused"), "{error}");
 
     let client = builder().connect_lazy().unwrap();
     assert_eq!(client.execute("INSERT INTO t VALUES (1)", ()).await.unwrap_err().kind(), ErrorKind::Connection);
@@ -262,6 +263,7 @@ async fn a_message_over_the_bound_is_refused() {
     let server = serve().await;
     let client = server.builder().max_receive_bytes(1_000).max_send_bytes(1_000).connect().await.unwrap();
     let error = client.execute("x".repeat(2_000), ()).await.unwrap_err();
-    assert!(error.to_string().contains("limit"), "{error}");
+    assert_eq!(error.kind(), ErrorKind::InvalidRequest);
+    assert!(error.to_string().ends_with("the limit is 1000"), "{error}");
     assert_eq!(server.calls(), 0);
 }

@@ -1,5 +1,7 @@
 //! One port, every protocol: gRPC, gRPC-web, Connect's unary JSON, plain HTTP; and the order of a stop.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use kalamdb_engine::SystemEnv;

@@ -3,6 +3,8 @@
 //!
 //! A fixture is a text file: lines of a name, `=`, and hexadecimal bytes, with spaces and `|` for the reader.
 
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

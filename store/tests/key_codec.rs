@@ -1,5 +1,7 @@
 //! Keys: order, isolation of owners, round trips, and damaged bytes.
 
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
 use std::ops::Bound;
 
 use kalamdb_store::codec::*;

@@ -1,5 +1,7 @@
 //! Rows and log entries: round trips of every type, projection, schema evolution, and damaged bytes.
 
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
 mod common;
 
 use std::collections::BTreeMap;

@@ -186,7 +186,7 @@ impl Ledger {
     }
 
     /// Compares with what is stored after a restart, and goes on from there.
-    pub fn settle(&mut self, stored: Rows) -> Result<Fate, Discrepancy> {
+    pub fn settle(&mut self, stored: Rows) -> Result<Fate, Box<Discrepancy>> {
         let in_flight = self.in_flight.take();
         if let Some((_, after)) = in_flight.as_ref().filter(|(_, after)| *after != self.acknowledged) {
             if stored == *after {
@@ -200,7 +200,7 @@ impl Ledger {
             return Ok(Fate::None);
         }
         let acknowledged = &self.acknowledged;
-        Err(Discrepancy {
+        Err(Box::new(Discrepancy {
             lost: acknowledged.keys().filter(|key| !stored.contains_key(key)).copied().collect(),
             changed: acknowledged
                 .iter()
@@ -209,7 +209,7 @@ impl Ledger {
                 .collect(),
             surplus: stored.keys().filter(|key| !acknowledged.contains_key(key)).copied().collect(),
             in_flight: in_flight.map(|(statement, _)| statement),
-        })
+        }))
     }
 }
 

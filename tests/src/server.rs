@@ -106,6 +106,7 @@ impl Shared {
         }
         command.arg("-c").arg(WATCHDOG).arg(&folder).arg(binary("kalamdb-server"));
         command.args(["--dev", "--listen", "127.0.0.1:0", "--data-dir"]).arg(folder.join("data"));
+        #[allow(clippy::zombie_processes, reason = "the watchdog outlives this process")]
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("start sh");
         let alive = child.stdin.take();
 

@@ -26,7 +26,7 @@ use tokio::{
     sync::oneshot,
     time::timeout,
 };
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio_stream::{StreamExt as _, wrappers::TcpListenerStream};
 use tonic::{Request, Response, Status, transport::Server};
 
 use crate::error::{BenchError, Result};
@@ -99,10 +99,16 @@ pub(crate) async fn serve(response_file: &Path) -> Result<()> {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         let _ = ended.send(());
     });
-    let server = Server::builder().tcp_nodelay(true).add_service(service);
+    // `Server::tcp_nodelay` is for listeners that tonic opens itself; without it small answers wait for 40 ms.
+    let connections = TcpListenerStream::new(listener).map(|connection| {
+        let connection = connection?;
+        connection.set_nodelay(true)?;
+        std::io::Result::Ok(connection)
+    });
+    let server = Server::builder().add_service(service);
     // No graceful shutdown: a client's open connection must not keep an orphan alive.
     tokio::select! {
-        served = server.serve_with_incoming(TcpListenerStream::new(listener)) => {
+        served = server.serve_with_incoming(connections) => {
             served.map_err(|error| BenchError::Process(format!("{}: {error}", failed())))
         }
         _ = parent_ended => Ok(()),

@@ -9,13 +9,13 @@ use crate::{
     system,
 };
 
-/// Runs a DDL statement; `None` when it is not one.
+/// Runs a DDL statement.
 pub(crate) async fn run(
     shared: &Shared,
     caller: &Caller,
     namespace: Option<&str>,
     statement: &Statement,
-) -> Option<Result<Body>> {
+) -> Result<Body> {
     let outcome = match statement {
         Statement::CreateNamespace(create) => {
             create_namespace(shared, caller, &create.name, create.if_not_exists, &create.options).await.map(|created| {
@@ -33,9 +33,9 @@ pub(crate) async fn run(
         Statement::CreateTable(create) => create_table(shared, caller, namespace, create).await,
         Statement::AlterTable(alter) => alter_table(shared, caller, namespace, alter).await,
         Statement::DropTable(drop) => drop_statement(shared, caller, namespace, drop).await,
-        _ => return None,
+        other => Err(Error::internal(format!("not DDL: {other:?}"))),
     };
-    Some(outcome.map(|message| Body::Affected { row_count: 0, message }))
+    outcome.map(|message| Body::Affected { row_count: 0, message })
 }
 
 /// Creates a namespace. False: it existed and `if_not_exists` was set.

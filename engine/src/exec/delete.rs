@@ -14,7 +14,7 @@ use crate::{
     error::Result,
     exec::{
         StatementContext,
-        dml::{Selection, check_writable},
+        dml::{Given, Selection, check_writable},
         errors::from_commit,
         expr::qualified,
         insert::dropped,
@@ -75,11 +75,11 @@ impl DeletePlan {
         let table = &self.used.table;
         let partition = written_partition(table, self.used.scope, context.owner(table, self.used.scope))?;
         let values = params::convert(parameters, &self.parameter_types)?;
+        let given = Given { shared, parameters, values: &values, deadline };
         let mut attempts = Attempts::new(shared, &partition);
         let mut context = context;
         loop {
-            let found =
-                self.selection.find(shared, &context, table, &partition, parameters, &values, deadline).await?;
+            let found = self.selection.find(&given, &context, table, &partition).await?;
             let row_count = found.keys.len();
             let changes: Vec<RowChange> = found
                 .keys

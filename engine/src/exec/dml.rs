@@ -47,6 +47,16 @@ pub(crate) enum Selection {
     Query(Box<QueryPlan>),
 }
 
+/// What a run of an UPDATE or DELETE was given.
+#[derive(Clone, Copy)]
+pub(crate) struct Given<'a> {
+    pub(crate) shared: &'a Arc<Shared>,
+    pub(crate) parameters: &'a [Parameter],
+    /// The parameters' values as the types that the plan declares.
+    pub(crate) values: &'a [ScalarValue],
+    pub(crate) deadline: Option<Instant>,
+}
+
 /// Rows as found: what they hold, and the stored bytes that the committer compares and logs.
 #[derive(Debug)]
 pub(crate) struct FoundRows {
@@ -137,14 +147,12 @@ impl Selection {
     /// Finds the rows in the statement's snapshot.
     pub(crate) async fn find(
         &self,
-        shared: &Arc<Shared>,
+        given: &Given<'_>,
         context: &Arc<StatementContext>,
         table: &Table,
         partition: &Partition,
-        parameters: &[Parameter],
-        values: &[ScalarValue],
-        deadline: Option<Instant>,
     ) -> Result<FoundRows> {
+        let Given { shared, parameters, values, deadline } = *given;
         match self {
             Selection::Keys { conditions, rest } => {
                 let keys = match KeySet::new(conditions, |expr| value_of(expr, values))? {

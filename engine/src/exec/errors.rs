@@ -159,7 +159,7 @@ pub(crate) fn from_commit(error: CommitError) -> Error {
             Reason::WriteTooLarge,
             format!("The statement writes more than {limit} bytes at once. Split it into several."),
         )
-        .with("limit", "limits.max_write_mb"),
+        .with("limit", "limits.max_write_bytes"),
         CommitError::Closed => Error::new(Reason::ShuttingDown, "The server is shutting down. Connect again."),
         CommitError::TableDropped { table } => {
             Error::new(Reason::TableNotFound, "The table was dropped while the statement ran.").with("table_id", table.to_string())

@@ -110,6 +110,17 @@ pub(crate) async fn run_query(
         let batch = point.read(&context, &values, &query.schema)?;
         return Ok(RowStream::ready(Arc::clone(&query.columns), batch));
     }
+    Box::pin(run_plan(shared, context, query, values, deadline)).await
+}
+
+/// Runs a plan on the query threads.
+async fn run_plan(
+    shared: &Arc<Shared>,
+    context: Arc<StatementContext>,
+    query: &QueryPlan,
+    values: Vec<ScalarValue>,
+    deadline: Option<Instant>,
+) -> Result<RowStream> {
     let turn = shared.runtime.turn().await?;
     let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
     let plan = query.plan.clone();

@@ -46,8 +46,10 @@ pub(crate) async fn run(
 ) -> Result<(Body, Option<CommitSeq>)> {
     let namespace = invocation.namespace.as_deref();
     let kind = &statement.parsed.statement;
-    if let Some(done) = ddl::run(shared, &invocation.caller, namespace, kind).await {
-        return done.map(|body| (body, None));
+    // The futures of everything but a query by key are boxed: inside this one they would make it large, and it is
+    // moved several times on its way to a task for each call.
+    if is_ddl(kind) {
+        return Box::pin(ddl::run(shared, &invocation.caller, namespace, kind)).await.map(|body| (body, None));
     }
     let context = Arc::new(shared.context(invocation.caller.clone()));
     let rows = match kind {
@@ -55,7 +57,12 @@ pub(crate) async fn run(
         Statement::ShowTables { namespace: named } => show::tables(&context, named.as_ref(), namespace)?,
         Statement::DescribeTable { table } => show::describe(&context, table, namespace)?,
         _ => {
-            let plan = planned(shared, invocation, statement, &context).await?;
+            let key = plan_key(invocation, statement);
+            let cached = shared.caches.plan(&key, &context.catalog, &invocation.caller)?;
+            let plan = match cached {
+                Some(plan) => plan,
+                None => Box::pin(planned(shared, invocation, statement, &context, key)).await?,
+            };
             let parameters = &invocation.parameters;
             let deadline = invocation.deadline;
             return match plan.as_ref() {
@@ -63,30 +70,43 @@ pub(crate) async fn run(
                     let rows = run_query(shared, context, query, parameters, deadline).await?;
                     Ok((Body::Rows(rows), None))
                 }
-                Plan::Insert(insert) => insert.run(shared, context, parameters, deadline).await,
-                Plan::Update(update) => update.run(shared, context, parameters, deadline).await,
-                Plan::Delete(delete) => delete.run(shared, context, parameters, deadline).await,
+                Plan::Insert(insert) => Box::pin(insert.run(shared, context, parameters, deadline)).await,
+                Plan::Update(update) => Box::pin(update.run(shared, context, parameters, deadline)).await,
+                Plan::Delete(delete) => Box::pin(delete.run(shared, context, parameters, deadline)).await,
             };
         }
     };
     Ok((Body::Rows(rows), None))
 }
 
-/// The plan of a statement: from the cache, or made on the query threads.
+fn is_ddl(statement: &Statement) -> bool {
+    matches!(
+        statement,
+        Statement::CreateNamespace(_)
+            | Statement::AlterNamespace(_)
+            | Statement::DropNamespace(_)
+            | Statement::CreateTable(_)
+            | Statement::AlterTable(_)
+            | Statement::DropTable(_)
+    )
+}
+
+fn plan_key(invocation: &Invocation, statement: &CachedStatement) -> PlanKey {
+    PlanKey {
+        normalized: Arc::clone(&statement.normalized),
+        namespace: invocation.namespace.clone(),
+        parameter_types: params::types_of(&invocation.parameters),
+    }
+}
+
+/// Plans a statement on the query threads, and keeps the plan.
 async fn planned(
     shared: &Arc<Shared>,
     invocation: &Invocation,
     statement: &CachedStatement,
     context: &Arc<StatementContext>,
+    key: PlanKey,
 ) -> Result<Arc<Plan>> {
-    let key = PlanKey {
-        normalized: Arc::clone(&statement.normalized),
-        namespace: invocation.namespace.clone(),
-        parameter_types: params::types_of(&invocation.parameters),
-    };
-    if let Some(plan) = shared.caches.plan(&key, &context.catalog, &invocation.caller)? {
-        return Ok(plan);
-    }
     let parsed = statement.parsed.statement.clone();
     let template = Arc::clone(&shared.template);
     let planning = {

@@ -14,7 +14,7 @@ use crate::{
     error::Result,
     exec::{
         StatementContext,
-        dml::{Selection, check_writable},
+        dml::{Given, Selection, check_writable},
         errors::{from_commit, from_datafusion},
         expr::{RowExpr, qualified},
         insert::{assignable, assigned, check_once, default_column, dropped},
@@ -88,11 +88,11 @@ impl UpdatePlan {
         let table = &self.used.table;
         let partition = written_partition(table, self.used.scope, context.owner(table, self.used.scope))?;
         let values = params::convert(parameters, &self.parameter_types)?;
+        let given = Given { shared, parameters, values: &values, deadline };
         let mut attempts = Attempts::new(shared, &partition);
         let mut context = context;
         loop {
-            let found =
-                self.selection.find(shared, &context, table, &partition, parameters, &values, deadline).await?;
+            let found = self.selection.find(&given, &context, table, &partition).await?;
             if found.keys.is_empty() {
                 return self.answer(shared, &context, &values, &found.batch, None);
             }

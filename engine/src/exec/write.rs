@@ -170,7 +170,7 @@ pub(crate) fn too_large(limit_bytes: usize) -> Error {
         Reason::WriteTooLarge,
         format!("The statement writes more than {limit_bytes} bytes of rows at once. Split it into several."),
     )
-    .with("limit", "limits.max_write_mb")
+    .with("limit", "limits.max_write_bytes")
 }
 
 /// The one partition that a statement may write.

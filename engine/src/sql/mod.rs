@@ -80,12 +80,13 @@ pub fn parse(sql: &str, limits: &ParseLimits) -> Result<Vec<ParsedStatement>> {
         return Err(Error::new(
             Reason::StatementTooLarge,
             format!(
-                "The statement has {} bytes; the limit max_statement_bytes is {}. Send less at once, or pass large \
+                "The statement has {} bytes; the limit limits.max_statement_bytes is {}. Send less at once, or pass large \
                  values as parameters.",
                 sql.len(),
                 limits.max_statement_bytes
             ),
-        ));
+        )
+        .with("limit", "limits.max_statement_bytes"));
     }
     let mut statements = Vec::new();
     for tokens in split(tokenize(sql)?) {
@@ -94,10 +95,11 @@ pub fn parse(sql: &str, limits: &ParseLimits) -> Result<Vec<ParsedStatement>> {
             return Err(Error::new(
                 Reason::StatementTooLarge,
                 format!(
-                    "The text has more than {} statements, the limit max_statements_per_batch. Send several requests.",
+                    "The text has more than {} statements, the limit limits.max_statements_per_batch. Send several requests.",
                     limits.max_statements
                 ),
-            ));
+            )
+            .with("limit", "limits.max_statements_per_batch"));
         }
         statements.push(parse_one(tokens, limits).map_err(|error| error.in_statement(index))?);
     }

@@ -106,12 +106,14 @@ pub(crate) fn conversations(users: usize) -> Vec<Conversation> {
     let mut conversations = Vec::new();
     for user in 0..users {
         let name = FIRST_USERS.get(user).map_or_else(|| format!("user_{user:03}"), |name| (*name).to_owned());
-        for number in 0..2 + dice.roll(3) {
+        for number in 0..3 + dice.roll(3) {
             let (topic, questions, answers) = TOPICS[dice.roll(TOPICS.len())];
             let mut messages = Vec::new();
-            for _ in 0..1 + dice.roll(4) {
-                messages.push(("user", fill(questions[dice.roll(questions.len())], &mut dice)));
-                messages.push(("assistant", fill(answers[dice.roll(answers.len())], &mut dice)));
+            for _ in 0..1 + dice.roll(3) {
+                let exchange = dice.roll(questions.len());
+                let words = Words::new(&mut dice);
+                messages.push(("user", words.fill(questions[exchange])));
+                messages.push(("assistant", words.fill(answers[exchange])));
             }
             conversations.push(Conversation { user: name.clone(), id: format!("{topic}-{}", number + 1), messages });
         }
@@ -119,12 +121,24 @@ pub(crate) fn conversations(users: usize) -> Vec<Conversation> {
     conversations
 }
 
-fn fill(template: &str, dice: &mut Dice) -> String {
-    let mut text = template.replace("{number}", &(10 + dice.roll(40)).to_string());
-    for (placeholder, words) in FILLERS {
-        text = text.replace(placeholder, words[dice.roll(words.len())]);
+/// What stands for each placeholder in one exchange, so that the answer fits the question.
+struct Words {
+    number: usize,
+    choices: [usize; FILLERS.len()],
+}
+
+impl Words {
+    fn new(dice: &mut Dice) -> Self {
+        Words { number: 10 + dice.roll(40), choices: FILLERS.map(|(_, words)| dice.roll(words.len())) }
     }
-    text
+
+    fn fill(&self, template: &str) -> String {
+        let text = template.replace("{number}", &self.number.to_string());
+        FILLERS
+            .iter()
+            .zip(self.choices)
+            .fold(text, |text, ((placeholder, words), choice)| text.replace(placeholder, words[choice]))
+    }
 }
 
 /// SplitMix64: enough for text, and the same on every machine.

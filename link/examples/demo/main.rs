@@ -92,7 +92,7 @@ async fn demo() -> Result<(), Box<dyn Error>> {
         prompt(&show, &server).await?;
     }
     let exit = server.terminate().await?;
-    show.timed(&format!("\nServer stopped ({})", exit.status), exit.took);
+    show.timed(&format!("server stopped ({})", exit.status), exit.took);
     Ok(())
 }
 
@@ -148,15 +148,15 @@ async fn queries(show: &Show, client: &Client) -> kalam_link::Result<()> {
     show.heading("An aggregate");
     show.statement(
         &alice,
-        "SELECT conversation_id, count(*) AS messages, sum(length(content)) AS characters \
+        "SELECT conversation_id, count(*) AS messages, sum(length(content)) AS characters\n\
          FROM chat.messages GROUP BY conversation_id ORDER BY messages DESC, conversation_id LIMIT 4",
     )
     .await?;
     show.heading("A window");
     show.statement(
         &alice,
-        "SELECT conversation_id, row_number() OVER w AS turn, role, sum(length(content)) OVER w AS characters_so_far \
-         FROM chat.messages WINDOW w AS (PARTITION BY conversation_id ORDER BY id) \
+        "SELECT conversation_id, row_number() OVER w AS turn, role, sum(length(content)) OVER w AS characters_so_far\n\
+         FROM chat.messages WINDOW w AS (PARTITION BY conversation_id ORDER BY id)\n\
          ORDER BY conversation_id, turn LIMIT 5",
     )
     .await?;

@@ -44,11 +44,11 @@ impl Show {
             Some(message) => message.to_owned(),
             None => {
                 self.table(&result);
-                format!("{} rows", result.row_count())
+                if result.row_count() == 1 { "1 row".to_owned() } else { format!("{} rows", result.row_count()) }
             }
         };
         let times = format!("{}, {:.2} ms on the server", milliseconds(took), result.took_ms());
-        println!("  {outcome} ({})\n", self.style("32", &times));
+        println!("  {outcome} ({})", self.style("32", &times));
         Ok(result)
     }
 

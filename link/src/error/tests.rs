@@ -53,6 +53,15 @@ fn a_failed_connection_is_told_from_an_unavailable_server() {
 }
 
 #[test]
+fn a_connection_that_breaks_is_told_from_an_answer() {
+    let reset = std::io::Error::new(std::io::ErrorKind::ConnectionReset, "reset by peer");
+    let error = Error::from_status(Status::from_error(Box::new(reset)), "http://h", None);
+    assert!(matches!(error, Error::ConnectionLost { .. }), "{error:?}");
+    assert_eq!(error.to_string(), "the connection to http://h was lost: reset by peer");
+    assert!(error.is_transient() && !error.nothing_was_sent());
+}
+
+#[test]
 fn an_expired_deadline_is_a_timeout() {
     let status = Status::from_error(Box::new(tonic::TimeoutExpired(())));
     let error = Error::from_status(status, "http://h", Some(Duration::from_millis(20)));

@@ -90,7 +90,6 @@ impl Default for StorageSection {
 #[allow(missing_docs, reason = "each key is documented once, in `keys`")]
 pub struct LimitsSection {
     pub max_concurrent_calls: usize,
-    pub max_concurrent_queries: usize,
     pub max_request_bytes: usize,
     pub max_result_bytes: usize,
     pub max_result_rows: u64,
@@ -106,7 +105,6 @@ impl Default for LimitsSection {
     fn default() -> Self {
         Self {
             max_concurrent_calls: 10_000,
-            max_concurrent_queries: 64,
             max_request_bytes: 64 * MIB,
             // Most gRPC clients refuse messages of more than 4 MiB unless told otherwise.
             max_result_bytes: 4_000_000,
@@ -126,6 +124,7 @@ impl Default for LimitsSection {
 #[allow(missing_docs, reason = "each key is documented once, in `keys`")]
 pub struct QuerySection {
     pub threads: usize,
+    pub max_concurrent: usize,
     pub memory_mb: usize,
     pub total_memory_mb: usize,
     pub spill_dir: String,
@@ -137,6 +136,7 @@ impl Default for QuerySection {
     fn default() -> Self {
         Self {
             threads: 0,
+            max_concurrent: 64,
             memory_mb: 256,
             total_memory_mb: 1_024,
             spill_dir: String::new(),
@@ -273,7 +273,7 @@ impl Config {
             total_query_memory_bytes: mib(self.query.total_memory_mb),
             spill_dir: (!self.query.spill_dir.is_empty()).then(|| PathBuf::from(&self.query.spill_dir)),
             max_spill_bytes: mib_u64(self.query.max_spill_mb),
-            max_concurrent_queries: self.limits.max_concurrent_queries,
+            max_concurrent_queries: self.query.max_concurrent,
             max_statement_bytes: self.limits.max_statement_bytes,
             max_statements_per_batch: self.limits.max_statements_per_batch,
             max_parameters: self.limits.max_parameters,

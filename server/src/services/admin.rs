@@ -159,9 +159,9 @@ fn sorted(options: HashMap<String, String>) -> Vec<(String, String)> {
     options
 }
 
-/// The namespace as it is now. Names fold to lower case, as in SQL.
+/// The namespace as it is now.
 fn find_namespace(session: &Session, name: &str) -> Result<Option<Namespace>, Error> {
-    let found = session.namespaces()?.into_iter().find(|info| info.name.eq_ignore_ascii_case(name));
+    let found = session.namespaces()?.into_iter().find(|info| info.name == name);
     // Absent only when somebody dropped it in this moment.
     found.map(|info| Some(to_namespace(info))).ok_or_else(|| {
         Error::new(Reason::NamespaceNotFound, format!("Namespace '{name}' does not exist any more."))

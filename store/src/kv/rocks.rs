@@ -123,6 +123,8 @@ fn db_options(settings: &RocksSettings) -> Options {
     options.set_stats_persist_period_sec(0);
     options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Warn, |level, message| match level {
         LogLevel::Error | LogLevel::Fatal => tracing::error!(target: "kalamdb_store::rocksdb", "{message}"),
+        // Said whatever the level: several hundred lines of options at each start.
+        LogLevel::Header => tracing::trace!(target: "kalamdb_store::rocksdb", "{message}"),
         _ => tracing::warn!(target: "kalamdb_store::rocksdb", "{message}"),
     }));
     options

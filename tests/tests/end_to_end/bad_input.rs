@@ -40,9 +40,12 @@ async fn syntax_errors_tell_the_place() {
 #[tokio::test]
 async fn a_mistyped_keyword_gets_the_nearest_one() {
     let client = client_with_rows().await;
-    for (sql, keyword) in
-        [("SELEC 1", "SELECT"), ("CREATE NAMESPAC x", "NAMESPACE"), ("UPDTE t SET n = 1", "UPDATE"), ("CREATE USER TABEL x (id INT)", "TABLE")]
-    {
+    for (sql, keyword) in [
+        ("SELEC 1", "SELECT"),
+        ("CREATE NAMESPAC x", "NAMESPACE"),
+        ("UPDTE t SET n = 1", "UPDATE"),
+        ("CREATE USER TABEL x (id INT)", "TABLE"),
+    ] {
         let failure = client.fails(sql, "SYNTAX_ERROR", Code::InvalidArgument).await;
         assert!(failure.message.contains(keyword), "{sql}: {}", failure.message);
     }
@@ -77,7 +80,9 @@ async fn constraints_hold_before_anything_is_written() {
     let client = client_with_rows().await;
     client.run("CREATE USER TABLE strict (id TEXT PRIMARY KEY, must INT NOT NULL)").await;
     client.run("INSERT INTO strict VALUES ('a', 1)").await;
-    let failure = client.fails("INSERT INTO strict VALUES ('b', 2), ('a', 3)", "PRIMARY_KEY_VIOLATION", Code::AlreadyExists).await;
+    let failure = client
+        .fails("INSERT INTO strict VALUES ('b', 2), ('a', 3)", "PRIMARY_KEY_VIOLATION", Code::AlreadyExists)
+        .await;
     assert_eq!((failure.meta("key"), failure.meta("table").ends_with("strict")), ("a", true), "{failure:#?}");
     for sql in [
         "INSERT INTO strict VALUES ('c', 1), ('d', NULL)",
@@ -88,7 +93,8 @@ async fn constraints_hold_before_anything_is_written() {
         let failure = client.try_run(sql).await.expect_err(sql);
         assert_eq!((failure.reason.as_str(), failure.code), ("NOT_NULL_VIOLATION", Code::InvalidArgument), "{sql}");
     }
-    let failure = client.fails("INSERT INTO strict VALUES (NULL, 1)", "NOT_NULL_VIOLATION", Code::InvalidArgument).await;
+    let failure =
+        client.fails("INSERT INTO strict VALUES (NULL, 1)", "NOT_NULL_VIOLATION", Code::InvalidArgument).await;
     assert_eq!(failure.meta("column"), "id");
     assert_eq!(client.rows("SELECT * FROM strict").await, ["a | 1"]);
 }
@@ -114,7 +120,9 @@ async fn statements_that_mean_nothing() {
         assert!(accepted.contains(&failure.reason.as_str()), "{sql}\n{failure:#?}");
         assert_eq!(failure.code == Code::AlreadyExists, failure.reason == "COLUMN_EXISTS", "{sql}");
     }
-    for sql in ["SELECT 1 / 0", "SELECT CAST('x' AS INT)", "SELECT 9223372036854775807 + 1", "SELECT n / (id - 1) FROM t"] {
+    for sql in
+        ["SELECT 1 / 0", "SELECT CAST('x' AS INT)", "SELECT 9223372036854775807 + 1", "SELECT n / (id - 1) FROM t"]
+    {
         let failure = client.try_run(sql).await.expect_err(sql);
         assert_eq!(failure.code, Code::InvalidArgument, "{sql}\n{failure:#?}");
         assert!(["INVALID_VALUE", "INVALID_STATEMENT"].contains(&failure.reason.as_str()), "{sql}\n{failure:#?}");
@@ -142,7 +150,10 @@ async fn what_is_not_supported_is_refused_by_name() {
         ("SELECT * FROM '/etc/passwd'", ""),
     ] {
         let failure = client.try_run(sql).await.expect_err(sql);
-        assert!([Code::Unimplemented, Code::InvalidArgument, Code::NotFound].contains(&failure.code), "{sql}\n{failure:#?}");
+        assert!(
+            [Code::Unimplemented, Code::InvalidArgument, Code::NotFound].contains(&failure.code),
+            "{sql}\n{failure:#?}"
+        );
         assert!(failure.message.to_uppercase().contains(named), "{sql}: {}", failure.message);
     }
     assert_untouched(&client).await;
@@ -189,7 +200,18 @@ async fn names_that_may_not_be() {
     let client = client_with_rows().await;
     let invalid = ("INVALID_NAME", Code::InvalidArgument);
     let long = "n".repeat(64);
-    for name in ["system", "information_schema", "\"user\"", "all_users", "\"\"", "\"1st\"", "\"a-b\"", "\"a.b\"", "\"ü\"", long.as_str()] {
+    for name in [
+        "system",
+        "information_schema",
+        "\"user\"",
+        "all_users",
+        "\"\"",
+        "\"1st\"",
+        "\"a-b\"",
+        "\"a.b\"",
+        "\"ü\"",
+        long.as_str(),
+    ] {
         client.fails(&format!("CREATE NAMESPACE {name}"), invalid.0, invalid.1).await;
         client.fails(&format!("CREATE SHARED TABLE {name} (id BIGINT PRIMARY KEY)"), invalid.0, invalid.1).await;
     }
@@ -237,7 +259,6 @@ async fn ten_thousand_nested_parentheses() {
     assert_eq!(client.scalar(&format!("SELECT count(*) FROM t WHERE id IN ({})", ids.join(","))).await, "5");
     assert_untouched(&client).await;
 }
-
 
 #[tokio::test]
 async fn a_statement_of_a_megabyte() {

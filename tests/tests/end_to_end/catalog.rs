@@ -59,8 +59,12 @@ async fn a_table_needs_its_namespace() {
 async fn tables_are_shown_and_described() {
     let client = client_with_rows().await;
     let namespace = client.namespace_name();
-    client.run("CREATE SHARED TABLE board (id TEXT PRIMARY KEY, pinned BOOLEAN NOT NULL DEFAULT false) ACCESS public").await;
-    client.run("CREATE STREAM TABLE typing (id BIGINT PRIMARY KEY DEFAULT SNOWFLAKE_ID(), who TEXT) TTL '10 seconds'").await;
+    client
+        .run("CREATE SHARED TABLE board (id TEXT PRIMARY KEY, pinned BOOLEAN NOT NULL DEFAULT false) ACCESS public")
+        .await;
+    client
+        .run("CREATE STREAM TABLE typing (id BIGINT PRIMARY KEY DEFAULT SNOWFLAKE_ID(), who TEXT) TTL '10 seconds'")
+        .await;
 
     let shown = client.run(&format!("SHOW TABLES IN {namespace}")).await;
     let text = shown.shown().join("\n");
@@ -72,7 +76,8 @@ async fn tables_are_shown_and_described() {
     let described = client.rows("DESCRIBE TABLE board").await;
     assert_eq!(described[0], "id | column | TEXT | NO |  | PRIMARY KEY");
     assert!(described[1].starts_with("pinned | column | BOOLEAN | NO | false"), "{}", described[1]);
-    for property in ["table_type | property | SHARED", "access | property | public", "current_schema_version | property | 1"]
+    for property in
+        ["table_type | property | SHARED", "access | property | public", "current_schema_version | property | 1"]
     {
         assert!(described.iter().any(|line| line.starts_with(property)), "{property} in {described:#?}");
     }
@@ -101,7 +106,8 @@ async fn columns_are_added_renamed_and_dropped_without_touching_rows() {
     client.run("ALTER TABLE t ADD COLUMN n INT").await;
     assert_eq!(client.rows("SELECT n FROM t WHERE id = 1").await, ["NULL"]);
 
-    let versions = "SELECT schema_version FROM system.table_schemas WHERE namespace = $1 AND table_name = 't' ORDER BY 1";
+    let versions =
+        "SELECT schema_version FROM system.table_schemas WHERE namespace = $1 AND table_name = 't' ORDER BY 1";
     let namespace = vec![kalamdb_tests::values::text(client.namespace_name())];
     assert_eq!(client.run_with(versions, namespace).await.shown(), ["1", "2", "3", "4", "5", "6"]);
 }
@@ -184,11 +190,13 @@ async fn the_admin_service_says_and_does_the_same() {
     let request = GetTableRequest { namespace: namespace.clone(), name: "t".to_owned() };
     let table = admin.get_table(client.request(request)).await.unwrap().into_inner().table.unwrap();
     assert_eq!((table.r#type(), table.schema_version), (TableType::User, 1));
-    let columns: Vec<_> = table.columns.iter().map(|c| (c.column.as_ref().unwrap().name.as_str(), c.primary_key)).collect();
+    let columns: Vec<_> =
+        table.columns.iter().map(|c| (c.column.as_ref().unwrap().name.as_str(), c.primary_key)).collect();
     assert_eq!(columns, [("id", true), ("name", false), ("n", false)]);
 
     client.run("ALTER TABLE t ADD COLUMN extra TEXT").await;
-    let request = ListSchemaVersionsRequest { namespace: namespace.clone(), name: "t".to_owned(), ..Default::default() };
+    let request =
+        ListSchemaVersionsRequest { namespace: namespace.clone(), name: "t".to_owned(), ..Default::default() };
     let versions = admin.list_schema_versions(client.request(request)).await.unwrap().into_inner().versions;
     assert_eq!(versions.iter().map(|v| v.version).collect::<Vec<_>>(), [1, 2]);
     assert!(versions[1].change.contains("extra"), "{}", versions[1].change);

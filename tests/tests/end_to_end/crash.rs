@@ -99,7 +99,8 @@ async fn kills_under_load() {
         Ok(number) => number.parse().expect("KALAMDB_CRASH_KILLS is a number"),
         Err(_) => 20,
     };
-    let seed = std::env::var("KALAMDB_CRASH_SEED").map_or_else(|_| rand::random(), |seed| seed.parse().expect("a number"));
+    let seed =
+        std::env::var("KALAMDB_CRASH_SEED").map_or_else(|_| rand::random(), |seed| seed.parse().expect("a number"));
     println!("crash test: {kills} kills, KALAMDB_CRASH_SEED={seed}");
     let mut rng = StdRng::seed_from_u64(seed);
     let started = Instant::now();
@@ -161,9 +162,8 @@ async fn verify(client: &Client, writers: &mut [Writer], fates: &mut [u64; 3], k
         rows += writer.ledger.rows().len();
     }
     // Nothing lies outside the ranges of the writers either.
-    let counts = format!(
-        "SELECT (SELECT count(*) FROM {NAMESPACE}.all_users.items) + (SELECT count(*) FROM shared_items)"
-    );
+    let counts =
+        format!("SELECT (SELECT count(*) FROM {NAMESPACE}.all_users.items) + (SELECT count(*) FROM shared_items)");
     assert_eq!(client.scalar(&counts).await, rows.to_string(), "kill {kill}, seed {seed}: rows from nowhere");
     let info = client.admin().get_server_info(client.request(Default::default())).await.unwrap().into_inner();
     let acknowledged = writers.iter().map(|writer| writer.commit_seq).max().unwrap_or_default();

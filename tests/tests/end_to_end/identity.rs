@@ -92,7 +92,8 @@ async fn odd_user_ids_are_users_or_clear_errors() {
         client.fails("INSERT INTO u (id) VALUES (9)", "INVALID_USER_ID", Code::InvalidArgument).await;
     }
     // No header can carry NUL, so gRPC's binary form does.
-    let mut request = client.request(client.execute_request("INSERT INTO u (id) VALUES (1) RETURNING who", Default::default()));
+    let mut request =
+        client.request(client.execute_request("INSERT INTO u (id) VALUES (1) RETURNING who", Default::default()));
     request.metadata_mut().remove("x-user-id");
     let nul = tonic::metadata::MetadataValue::from_bytes(b"nul\0inside");
     request.metadata_mut().insert_bin("x-user-id-bin", nul);

@@ -30,7 +30,11 @@ async fn a_cached_statement_belongs_to_its_caller() {
             let seen = client.run_with("SELECT DISTINCT name FROM t WHERE id >= $1", vec![int(100)]).await;
             assert_eq!(seen.shown(), [user]);
             let own = client.scalar("SELECT count(*) FROM t WHERE n > -1 AND id >= 100").await;
-            assert_eq!((own, client.scalar("SELECT CURRENT_USER()").await), ((round + 1).to_string(), user.to_owned()), "{n}");
+            assert_eq!(
+                (own, client.scalar("SELECT CURRENT_USER()").await),
+                ((round + 1).to_string(), user.to_owned()),
+                "{n}"
+            );
         }
     }
 }
@@ -39,7 +43,8 @@ async fn a_cached_statement_belongs_to_its_caller() {
 async fn no_user_id_however_odd_reaches_another_partition() {
     let alice = client_with_rows().await;
     // Prefixes of one another, paths, wildcards, separators: each is a user of its own.
-    let odd = ["a", "al", "alic", "alice ", "alice/", "alice/..", "../alice", "*", "%", "alice' OR '1'='1", "Alice", "alicé"];
+    let odd =
+        ["a", "al", "alic", "alice ", "alice/", "alice/..", "../alice", "*", "%", "alice' OR '1'='1", "Alice", "alicé"];
     for user in odd {
         // A header is trimmed of blanks at its ends, so that one comes in the `-bin` form.
         let client = alice.user(user.trim_end());
@@ -71,13 +76,17 @@ async fn qualifiers_name_partitions() {
     assert_eq!(star.rows().row_count, 1);
 
     // Without x-user-id the caller is `system`, who acts for nobody.
-    let nobody = kalamdb_tests::client::Client::connect(kalamdb_tests::server::shared_url()).await.namespace(&namespace);
+    let nobody =
+        kalamdb_tests::client::Client::connect(kalamdb_tests::server::shared_url()).await.namespace(&namespace);
     nobody.fails(&format!("SELECT * FROM {namespace}.user.t"), "PERMISSION_DENIED", Code::PermissionDenied).await;
     assert_eq!(nobody.scalar("SELECT count(*) FROM t").await, "0", "its own partition");
 
     let write = format!("DELETE FROM {namespace}.all_users.t");
     let failure = nobody.try_run(&write).await.unwrap_err();
-    assert!(["INVALID_STATEMENT", "NOT_SUPPORTED", "PERMISSION_DENIED"].contains(&failure.reason.as_str()), "{failure:#?}");
+    assert!(
+        ["INVALID_STATEMENT", "NOT_SUPPORTED", "PERMISSION_DENIED"].contains(&failure.reason.as_str()),
+        "{failure:#?}"
+    );
     assert_eq!(alice.scalar("SELECT count(*) FROM t").await, "5");
 }
 

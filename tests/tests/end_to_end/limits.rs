@@ -71,7 +71,8 @@ async fn statements_batches_parameters_nesting_and_requests_are_bounded() {
     let failure = client.fails(&long, "STATEMENT_TOO_LARGE", Code::ResourceExhausted).await;
     assert_eq!(failure.meta("limit"), "limits.max_statement_bytes");
 
-    let failure = client.execute("SELECT 1; SELECT 2; INSERT INTO t VALUES (1, 'x'); SELECT 4", Options::default()).await;
+    let failure =
+        client.execute("SELECT 1; SELECT 2; INSERT INTO t VALUES (1, 'x'); SELECT 4", Options::default()).await;
     let failure = failure.unwrap_err();
     assert!(failure.message.contains("limits.max_statements_per_batch"), "{failure:#?}");
     assert_eq!(client.scalar("SELECT count(*) FROM t").await, "0", "refused before the first statement runs");
@@ -141,8 +142,10 @@ async fn queries_at_once_are_bounded_and_further_ones_told_so() {
     })
     .await;
     running.iter().for_each(tokio::task::JoinHandle::abort);
-    eventually("the place is free again", Duration::from_secs(10), || async { client.try_run("SELECT 1").await.is_ok() })
-        .await;
+    eventually("the place is free again", Duration::from_secs(10), || async {
+        client.try_run("SELECT 1").await.is_ok()
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -35,7 +35,8 @@ async fn typed_rows_streams_and_admin() {
     client.execute(format!("CREATE NAMESPACE {namespace}"), ()).await.unwrap();
     client.execute("CREATE USER TABLE t (id BIGINT PRIMARY KEY, name TEXT, score DOUBLE)", ()).await.unwrap();
     let written = client.execute("INSERT INTO t VALUES (1, 'one', 0.5), (2, NULL, NULL)", ()).await.unwrap();
-    let read = client.query("SELECT * FROM t ORDER BY id").min_commit_seq(written.commit_seq()).execute().await.unwrap();
+    let read =
+        client.query("SELECT * FROM t ORDER BY id").min_commit_seq(written.commit_seq()).execute().await.unwrap();
     let rows: Vec<(i64, Option<&str>, Option<f64>)> =
         read.rows().iter().map(|row| (row.get(0).unwrap(), row.get("name").unwrap(), row.get(2).unwrap())).collect();
     assert_eq!(rows, [(1, Some("one"), Some(0.5)), (2, None, None)]);

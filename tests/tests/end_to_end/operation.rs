@@ -57,7 +57,12 @@ async fn sigterm_ends_it_in_bounded_time_whatever_clients_do() {
         idle_grpc.run("SELECT 1").await;
         let idle_tcp = TcpStream::connect(&address).await.unwrap();
         let mut half = TcpStream::connect(&address).await.unwrap();
-        tokio::io::AsyncWriteExt::write_all(&mut half, b"POST /kalamdb.v1.QueryService/Execute HTTP/1.1\r\nhost: x\r\n").await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(
+            &mut half,
+            b"POST /kalamdb.v1.QueryService/Execute HTTP/1.1\r\nhost: x\r\n",
+        )
+        .await
+        .unwrap();
         let endless = {
             let client = client.clone();
             tokio::spawn(async move { client.try_run(ENDLESS).await })
@@ -121,7 +126,9 @@ async fn a_restart_keeps_every_row_of_every_kind_of_table() {
     client.run("CREATE STREAM TABLE e (id BIGINT PRIMARY KEY DEFAULT SNOWFLAKE_ID(), n INT) TTL '1 hour'").await;
     for user in 0..20 {
         let client = client.user(format!("user {user}"));
-        client.run(&format!("INSERT INTO u (body) SELECT concat('body ', x, {user}) FROM (VALUES (1), (2), (3)) AS v(x)")).await;
+        client
+            .run(&format!("INSERT INTO u (body) SELECT concat('body ', x, {user}) FROM (VALUES (1), (2), (3)) AS v(x)"))
+            .await;
         client.run(&format!("INSERT INTO s VALUES ('key {user}', {user})")).await;
         client.run("INSERT INTO e (n) VALUES (1)").await;
     }
@@ -132,7 +139,9 @@ async fn a_restart_keeps_every_row_of_every_kind_of_table() {
         format!("SELECT _user_id, id, body, added, _seq FROM {namespace}.all_users.u ORDER BY 1, 2"),
         "SELECT * FROM s ORDER BY id".to_owned(),
         format!("SELECT _user_id, id FROM {namespace}.all_users.e ORDER BY 1, 2"),
-        format!("SELECT table_name, schema_version, created_at, change FROM system.table_schemas WHERE namespace = '{namespace}' ORDER BY 1, 2"),
+        format!(
+            "SELECT table_name, schema_version, created_at, change FROM system.table_schemas WHERE namespace = '{namespace}' ORDER BY 1, 2"
+        ),
     ];
     let mut before = Vec::new();
     for sql in &queries {
@@ -161,7 +170,11 @@ async fn a_second_process_on_the_same_data_is_refused() {
     assert_eq!(status, Some(1), "{stderr}");
     assert!(stderr.contains("in use by another process"), "{stderr}");
     assert!(stderr.contains(&server.data_dir().display().to_string()), "names the folder: {stderr}");
-    assert_eq!(Client::connect(&server.endpoint()).await.scalar("SELECT 1").await, "1", "the first one is not disturbed");
+    assert_eq!(
+        Client::connect(&server.endpoint()).await.scalar("SELECT 1").await,
+        "1",
+        "the first one is not disturbed"
+    );
 }
 
 #[tokio::test]
@@ -214,7 +227,9 @@ async fn an_address_for_everybody_is_refused_without_authentication() {
 fn a_configuration_typo_stops_the_start_and_names_the_nearest_key() {
     let folder = tempdir().unwrap();
     let data = folder.path().join("data");
-    let cases: [(&str, &[&str], Option<(&str, &str)>, &str); 5] = [
+    // (file, flags, environment variable, what must be named)
+    type Case = (&'static str, &'static [&'static str], Option<(&'static str, &'static str)>, &'static str);
+    let cases: [Case; 5] = [
         ("[limits]\nmax_result_row = 5\n", &[], None, "limits.max_result_rows"),
         ("[server]\nlisten = 5\n", &[], None, "server.listen"),
         ("[storage]\ndurability = \"snyc\"\n", &[], None, "sync"),
@@ -254,7 +269,10 @@ fn config_check_and_print() {
     std::fs::write(&copy, &printed).unwrap();
     let again = run(&["--config", copy.to_str().unwrap(), "config", "print"], folder.path());
     let values = |text: &str| {
-        text.lines().filter(|line| !line.trim_start().starts_with('#')).map(|line| line.split('#').next().unwrap().trim().to_owned()).collect::<Vec<_>>()
+        text.lines()
+            .filter(|line| !line.trim_start().starts_with('#'))
+            .map(|line| line.split('#').next().unwrap().trim().to_owned())
+            .collect::<Vec<_>>()
     };
     assert_eq!(values(&String::from_utf8(again.stdout).unwrap()), values(&printed));
 
@@ -268,7 +286,8 @@ fn config_check_and_print() {
 async fn flags_win_over_environment_over_file() {
     let folder = tempdir().unwrap();
     let file = folder.path().join("config.toml");
-    std::fs::write(&file, "[limits]\nmax_result_rows = 1\nmax_parameters = 1\nmax_statements_per_batch = 11\n").unwrap();
+    std::fs::write(&file, "[limits]\nmax_result_rows = 1\nmax_parameters = 1\nmax_statements_per_batch = 11\n")
+        .unwrap();
     let server = start(
         ServerProcess::builder()
             .arg("--config")
@@ -283,7 +302,10 @@ async fn flags_win_over_environment_over_file() {
         .rows("SELECT name, value, source FROM system.settings WHERE name LIKE 'limits.max_%' AND source <> 'default' ORDER BY name")
         .await;
     let short: Vec<String> = rows.iter().map(|row| row.split(" | ").take(2).collect::<Vec<_>>().join("=")).collect();
-    assert_eq!(short, ["limits.max_parameters=22", "limits.max_result_rows=3000", "limits.max_statements_per_batch=11"]);
+    assert_eq!(
+        short,
+        ["limits.max_parameters=22", "limits.max_result_rows=3000", "limits.max_statements_per_batch=11"]
+    );
 }
 
 #[tokio::test]
@@ -292,7 +314,9 @@ async fn the_start_says_what_is_running() {
     let log = server.stderr_tail();
     let lines: Vec<serde_json::Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     assert!(!lines.is_empty(), "JSON lines on standard error:\n{log}");
-    for expected in ["version", "commit", "branch", &server.address().port().to_string(), &server.data_dir().display().to_string()] {
+    for expected in
+        ["version", "commit", "branch", &server.address().port().to_string(), &server.data_dir().display().to_string()]
+    {
         assert!(log.contains(expected), "{expected} in\n{log}");
     }
 }

@@ -44,10 +44,16 @@ async fn garbage_protobuf_and_invalid_utf8() {
 #[tokio::test]
 async fn damaged_requests_never_break_the_server() {
     let client = client_with_rows().await;
-    let good = client.execute_request("SELECT * FROM t WHERE id = $1 AND name = 'x'", kalamdb_tests::client::Options {
-        parameters: vec![kalamdb_tests::values::list([kalamdb_tests::values::int(-1)]), kalamdb_tests::values::text("é")],
-        ..Default::default()
-    });
+    let good = client.execute_request(
+        "SELECT * FROM t WHERE id = $1 AND name = 'x'",
+        kalamdb_tests::client::Options {
+            parameters: vec![
+                kalamdb_tests::values::list([kalamdb_tests::values::int(-1)]),
+                kalamdb_tests::values::text("é"),
+            ],
+            ..Default::default()
+        },
+    );
     let good = good.encode_to_vec();
     let mut rng = StdRng::seed_from_u64(7);
     for _ in 0..2_000 {
@@ -61,7 +67,10 @@ async fn damaged_requests_never_break_the_server() {
             }
         }
         if let Err(failure) = client.raw(EXECUTE, bytes.clone()).await {
-            assert!(![Code::Internal, Code::Unknown, Code::Unavailable].contains(&failure.code), "{bytes:02x?}\n{failure:#?}");
+            assert!(
+                ![Code::Internal, Code::Unknown, Code::Unavailable].contains(&failure.code),
+                "{bytes:02x?}\n{failure:#?}"
+            );
         }
     }
     assert_eq!(client.scalar("SELECT count(*) FROM t").await, "5");
@@ -85,7 +94,8 @@ async fn bytes_that_are_no_protocol_at_all() {
         let mut bytes: Vec<u8> = match round % 5 {
             0 => b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
             1 => b"GET /metrics HTTP/9.9\r\n\r\n".to_vec(),
-            2 => b"POST /kalamdb.v1.QueryService/Execute HTTP/1.1\r\ncontent-length: 99999999999999999999\r\n\r\n".to_vec(),
+            2 => b"POST /kalamdb.v1.QueryService/Execute HTTP/1.1\r\ncontent-length: 99999999999999999999\r\n\r\n"
+                .to_vec(),
             3 => vec![0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00],
             _ => Vec::new(),
         };

@@ -143,9 +143,10 @@ async fn parameters_carry_every_kind_of_value() {
     let client = client_with_rows().await;
     let insert = "INSERT INTO t (id, name, n) VALUES ($1, $2, $3)";
     client.run_with(insert, vec![int(20), text("O'Hara; DROP TABLE t --"), null()]).await;
-    assert_eq!(client.run_with("SELECT name, n FROM t WHERE id = $1", vec![int(20)]).await.shown(), [
-        "O'Hara; DROP TABLE t -- | NULL"
-    ]);
+    assert_eq!(
+        client.run_with("SELECT name, n FROM t WHERE id = $1", vec![int(20)]).await.shown(),
+        ["O'Hara; DROP TABLE t -- | NULL"]
+    );
     let used_twice = "SELECT id FROM t WHERE n = $1 OR n = $1 + $2 ORDER BY id";
     assert_eq!(client.run_with(used_twice, vec![int(10), int(20)]).await.shown(), ["1", "3"]);
     let any = "SELECT count(*) FROM t WHERE array_has($1, id)";
@@ -159,7 +160,10 @@ async fn parameters_carry_every_kind_of_value() {
 async fn a_batch_runs_in_order_and_stops_at_its_first_failure() {
     let client = client_with_rows().await;
     let options = Options::default;
-    let answers = client.execute("INSERT INTO t VALUES (6, 'six', 60); SELECT count(*) FROM t; DELETE FROM t WHERE id = 6;", options()).await.unwrap();
+    let answers = client
+        .execute("INSERT INTO t VALUES (6, 'six', 60); SELECT count(*) FROM t; DELETE FROM t WHERE id = 6;", options())
+        .await
+        .unwrap();
     assert_eq!(answers.len(), 3);
     assert_eq!(answers[1].scalar(), "6", "a statement sees the writes before it");
 
@@ -174,7 +178,8 @@ async fn a_batch_runs_in_order_and_stops_at_its_first_failure() {
 #[tokio::test]
 async fn a_read_sees_the_commit_it_asks_for_through_any_connection() {
     let writer = client_with_rows().await;
-    let reader = crate::support::client_of(kalamdb_tests::server::shared_url()).await.namespace(writer.namespace_name());
+    let reader =
+        crate::support::client_of(kalamdb_tests::server::shared_url()).await.namespace(writer.namespace_name());
     for round in 0..50 {
         let written = writer.run(&format!("UPDATE t SET n = {round} WHERE id = 1")).await;
         let options = Options { min_commit_seq: written.0.commit_seq, ..Options::default() };

@@ -138,5 +138,5 @@ async fn a_thousand_different_and_equal_statements_at_once() {
     });
     futures::future::join_all(reads).await;
     let empty = client.execute("", Options::default()).await;
-    assert!(empty.is_ok_and(|answers| answers.is_empty()) , "no statement, no result");
+    assert!(empty.is_ok_and(|answers| answers.is_empty()), "no statement, no result");
 }

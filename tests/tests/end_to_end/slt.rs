@@ -29,7 +29,8 @@ async fn outcome(text: &str) -> (usize, usize) {
 
 #[tokio::test]
 async fn wrong_expectations_are_found() {
-    let setup = "statement ok\nCREATE TABLE t(a INTEGER, b TEXT)\n\nstatement ok\nINSERT INTO t VALUES (1, 'x'), (2, NULL)\n\n";
+    let setup =
+        "statement ok\nCREATE TABLE t(a INTEGER, b TEXT)\n\nstatement ok\nINSERT INTO t VALUES (1, 'x'), (2, NULL)\n\n";
     for (record, right) in [
         ("query IT nosort\nSELECT * FROM t ORDER BY a\n----\n1 x\n2 NULL\n", true),
         ("query IT nosort\nSELECT * FROM t ORDER BY a\n----\n1\nx\n2\nNULL\n", true),

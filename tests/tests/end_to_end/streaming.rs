@@ -22,9 +22,18 @@ async fn events_come_statement_by_statement() {
     let sql = "INSERT INTO t VALUES (6, 'six', 60); SELECT id FROM t WHERE id > 4 ORDER BY id; SELECT 1 WHERE false";
     let (events, failure) = client.stream(sql, Options::default()).await;
     assert!(failure.is_none(), "{failure:#?}");
-    assert_eq!(kinds(&events), [
-        "started 0 (0)", "finished 1 INSERT 0 1", "started 1 (1)", "rows 2", "finished 2 ", "started 2 (1)", "finished 0 "
-    ]);
+    assert_eq!(
+        kinds(&events),
+        [
+            "started 0 (0)",
+            "finished 1 INSERT 0 1",
+            "started 1 (1)",
+            "rows 2",
+            "finished 2 ",
+            "started 2 (1)",
+            "finished 0 "
+        ]
+    );
     let finished: Vec<_> = events
         .iter()
         .filter_map(|event| match event.event.as_ref().unwrap() {

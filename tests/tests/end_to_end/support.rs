@@ -25,7 +25,9 @@ pub async fn client_of(url: &str) -> Client {
 pub async fn client_with_rows() -> Client {
     let client = client().await;
     client.run("CREATE USER TABLE t (id BIGINT PRIMARY KEY, name TEXT, n INT)").await;
-    client.run("INSERT INTO t VALUES (1, 'one', 10), (2, 'two', 20), (3, 'three', 30), (4, NULL, 40), (5, 'five', 50)").await;
+    client
+        .run("INSERT INTO t VALUES (1, 'one', 10), (2, 'two', 20), (3, 'three', 30), (4, NULL, 40), (5, 'five', 50)")
+        .await;
     client
 }
 

@@ -46,7 +46,8 @@ async fn settings_show_value_and_source() {
     let client = client_with_rows().await;
     let row = client.rows("SELECT value, source FROM system.settings WHERE name = 'limits.max_result_rows'").await;
     assert_eq!(row.len(), 1);
-    let settings = client.admin().list_settings(client.request(Default::default())).await.unwrap().into_inner().settings;
+    let settings =
+        client.admin().list_settings(client.request(Default::default())).await.unwrap().into_inner().settings;
     assert!(settings.iter().all(|setting| !setting.description.is_empty()));
     let dev = settings.iter().find(|setting| setting.name == "server.dev").expect("server.dev is listed");
     assert_eq!(dev.value, "true");

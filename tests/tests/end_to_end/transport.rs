@@ -10,8 +10,8 @@ use prost::Message;
 use serde_json::json;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use tonic_reflection::pb::v1::{
-    ServerReflectionRequest, server_reflection_client::ServerReflectionClient, server_reflection_request::MessageRequest,
-    server_reflection_response::MessageResponse,
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
 };
 
 use crate::support::client_with_rows;
@@ -23,7 +23,7 @@ fn address() -> &'static str {
 }
 
 /// Headers that every call of a suite's user carries.
-fn as_alice<'a>(content_type: &'a str) -> Vec<(&'a str, &'a str)> {
+fn as_alice(content_type: &str) -> Vec<(&str, &str)> {
     vec![("content-type", content_type), ("x-user-id", "alice")]
 }
 
@@ -124,7 +124,11 @@ async fn connect_json_over_http1() {
     assert!(response.header("content-type").starts_with("application/json"));
     let answer = response.json();
     let values = &answer["results"][0]["rows"]["rows"][0]["values"];
-    assert_eq!(values, &json!([{"intValue": "2"}, {"textValue": "two"}, {"intValue": "20"}]), "64-bit integers are strings");
+    assert_eq!(
+        values,
+        &json!([{"intValue": "2"}, {"textValue": "two"}, {"intValue": "20"}]),
+        "64-bit integers are strings"
+    );
     assert_eq!(answer["results"][1]["affected"]["rowCount"], "1");
 
     let body = json!({"sql": "SELECT 9223372036854775807 AS big, NULL AS nothing"});
@@ -146,7 +150,12 @@ async fn connect_errors_are_json() {
     assert!(details.contains("google.rpc.ErrorInfo"), "{details}");
     for bad in [&b"{"[..], b"[1,2]", br#"{"sql":7}"#, br#"{"no_such_field":1}"#, b"\xff\xfe"] {
         let response = send(bad).await;
-        assert_eq!((response.status, response.json()["code"].as_str()), (400, Some("invalid_argument")), "{}", response.text());
+        assert_eq!(
+            (response.status, response.json()["code"].as_str()),
+            (400, Some("invalid_argument")),
+            "{}",
+            response.text()
+        );
     }
     let admin = "/kalamdb.v1.AdminService/GetServerInfo";
     let info = request(address(), "POST", admin, &headers, b"{}").await.unwrap();

@@ -30,14 +30,22 @@ fn samples() -> Vec<(&'static str, TypeKind, Vec<Value>)> {
         ("INT UNSIGNED", TypeKind::IntUnsigned, vec![uint(u32::MAX.into())]),
         ("BIGINT UNSIGNED", TypeKind::BigintUnsigned, vec![uint(u64::MAX)]),
         ("REAL", TypeKind::Real, vec![real(1.5), real(f32::MIN_POSITIVE), real(f32::NEG_INFINITY)]),
-        ("DOUBLE", TypeKind::Double, vec![double(0.1), double(f64::MAX), double(f64::MIN_POSITIVE), double(f64::INFINITY)]),
+        (
+            "DOUBLE",
+            TypeKind::Double,
+            vec![double(0.1), double(f64::MAX), double(f64::MIN_POSITIVE), double(f64::INFINITY)],
+        ),
         ("DECIMAL(10, 2)", TypeKind::Decimal, vec![decimal("-12.50"), decimal("99999999.99"), decimal("0.01")]),
         (
             "DECIMAL(76, 10)",
             TypeKind::Decimal,
             vec![decimal("-123456789012345678901234567890123456789012345678901234567890.0123456789")],
         ),
-        ("TEXT", TypeKind::Text, vec![text(""), text("naïve 日本語 🦀"), text("line\nbreak\ttab\0nul"), text("x".repeat(100_000))]),
+        (
+            "TEXT",
+            TypeKind::Text,
+            vec![text(""), text("naïve 日本語 🦀"), text("line\nbreak\ttab\0nul"), text("x".repeat(100_000))],
+        ),
         ("BYTES", TypeKind::Bytes, vec![bytes([]), bytes([0, 1, 0xfe, 0xff]), bytes(vec![7; 100_000])]),
         ("DATE", TypeKind::Date, vec![date(0), date(-719_162), date(2_932_896)]),
         ("TIME", TypeKind::Time, vec![time(0), time(86_399_999_999)]),
@@ -45,15 +53,24 @@ fn samples() -> Vec<(&'static str, TypeKind, Vec<Value>)> {
         ("TIMESTAMP WITH TIME ZONE", TypeKind::Timestamptz, vec![timestamptz(0), timestamptz(1_700_000_000_123_456)]),
         ("INTERVAL", TypeKind::Interval, vec![interval(14, -3, 1_000_000_007), interval(0, 0, 0)]),
         ("UUID", TypeKind::Uuid, vec![uuid("01890a5d-ac96-774b-bcce-b302099a8057")]),
-        ("JSON", TypeKind::Json, vec![json(r#"{"a":[1,2,{"b":null}],"c":"é"}"#), json("null"), json("12345678901234567890")]),
+        (
+            "JSON",
+            TypeKind::Json,
+            vec![json(r#"{"a":[1,2,{"b":null}],"c":"é"}"#), json("null"), json("12345678901234567890")],
+        ),
         ("TEXT[]", TypeKind::List, vec![list([]), list([text("a"), null(), text("")])]),
         ("BIGINT[]", TypeKind::List, vec![list([int(i64::MIN), int(i64::MAX)])]),
         ("BIGINT[][]", TypeKind::List, vec![list([list([int(1)]), list([]), null()])]),
-        ("STRUCT<a BIGINT, b TEXT>", TypeKind::Struct, vec![structure([int(7), text("x")]), structure([null(), null()])]),
-        ("STRUCT<p STRUCT<x DOUBLE, y DOUBLE>, tags TEXT[]>", TypeKind::Struct, vec![structure([
-            structure([double(1.5), double(-2.5)]),
-            list([text("t")]),
-        ])]),
+        (
+            "STRUCT<a BIGINT, b TEXT>",
+            TypeKind::Struct,
+            vec![structure([int(7), text("x")]), structure([null(), null()])],
+        ),
+        (
+            "STRUCT<p STRUCT<x DOUBLE, y DOUBLE>, tags TEXT[]>",
+            TypeKind::Struct,
+            vec![structure([structure([double(1.5), double(-2.5)]), list([text("t")])])],
+        ),
     ]
 }
 
@@ -119,10 +136,11 @@ async fn literals_mean_the_same_values() {
         )
         .await;
     let answer = client.run("SELECT d, dt, tm, ts, tz, iv, u, j, by, a FROM l").await;
-    assert_eq!(answer.shown(), [
-        "12.50 | 19782 | 45296789000 | 1709210096000000 | 1709202896000000 | 1m2d0ns | \
-         01890a5d-ac96-774b-bcce-b302099a8057 | {\"k\": 1} | 00ff | [1, 2, NULL]"
-    ]);
+    assert_eq!(
+        answer.shown(),
+        ["12.50 | 19782 | 45296789000 | 1709210096000000 | 1709202896000000 | 1m2d0ns | \
+         01890a5d-ac96-774b-bcce-b302099a8057 | {\"k\": 1} | 00ff | [1, 2, NULL]"]
+    );
 }
 
 #[tokio::test]
@@ -135,9 +153,16 @@ async fn values_that_do_not_fit_are_refused() {
         )
         .await;
     for values in [
-        "s) VALUES (1, 32768", "s) VALUES (1, -32769", "i) VALUES (1, 2147483648", "u) VALUES (1, -1",
-        "d) VALUES (1, 100.00", "dt) VALUES (1, '2024-02-30'", "uu) VALUES (1, 'not-a-uuid'", "j) VALUES (1, '{oops'",
-        "b) VALUES (1, 'perhaps'", "i) VALUES (1, 'seven'",
+        "s) VALUES (1, 32768",
+        "s) VALUES (1, -32769",
+        "i) VALUES (1, 2147483648",
+        "u) VALUES (1, -1",
+        "d) VALUES (1, 100.00",
+        "dt) VALUES (1, '2024-02-30'",
+        "uu) VALUES (1, 'not-a-uuid'",
+        "j) VALUES (1, '{oops'",
+        "b) VALUES (1, 'perhaps'",
+        "i) VALUES (1, 'seven'",
     ] {
         let sql = format!("INSERT INTO v (id, {values})");
         let failure = client.fails(&sql, "INVALID_VALUE", Code::InvalidArgument).await;
@@ -174,7 +199,9 @@ async fn rows_come_as_arrow_on_request() {
     let batches: Vec<_> = reader.map(Result::unwrap).collect();
     let ids: Vec<i64> = batches
         .iter()
-        .flat_map(|batch| batch.column(0).as_any().downcast_ref::<arrow::array::Int64Array>().unwrap().values().to_vec())
+        .flat_map(|batch| {
+            batch.column(0).as_any().downcast_ref::<arrow::array::Int64Array>().unwrap().values().to_vec()
+        })
         .collect();
     assert_eq!(ids, [1, 2, 3, 4, 5]);
     assert_eq!(batches.iter().map(|batch| batch.column(1).null_count()).sum::<usize>(), 1);
