@@ -49,7 +49,7 @@ lint: setup ## Check formatting, lints, the protocol and the layers.
 	@.ci/lint
 
 bench: build ## Measure each workload beside its physical limit (ARGS="--json FILE").
-	@"$(BIN)/kalam-bench" $(ARGS)
+	@"$(BIN)/kalam-bench" $(or $(ARGS),all)
 
 crash: build ## Kill the server N times under load and check every acknowledged row (N=200).
 	@KALAMDB_CRASH_KILLS="$(N)" cargo test --workspace --test end_to_end -- --exact --nocapture crash::kills_under_load

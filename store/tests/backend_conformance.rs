@@ -242,6 +242,8 @@ fn seeks_within_the_range_only(backend: &Arc<dyn StorageBackend>) {
         (key(1, "ana", 500), ana_key(500), ana_key(500)),
         (key(1, "ana", 305), ana_key(310), ana_key(300)),
         (key(1, "ana", 891), None, ana_key(890)),
+        (key(1, "ana", 100), ana_key(100), ana_key(100)),
+        (key(1, "ana", 900), None, ana_key(890)),
         (key(1, "ana", -5), ana_key(100), None),
         (key(1, "anna", 500), None, ana_key(890)),
         (key(1, "amy", 500), ana_key(100), None),
@@ -559,7 +561,7 @@ fn run(backend: &Arc<dyn StorageBackend>, steps: &[Step]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn memory_behaves_as_a_map(steps in prop::collection::vec(step(), 1..60)) {
@@ -568,7 +570,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn rocks_behaves_as_a_map(steps in prop::collection::vec(step(), 1..80)) {

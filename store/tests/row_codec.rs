@@ -51,7 +51,7 @@ fn columns() -> impl Strategy<Value = Vec<ArrayRef>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_type_comes_back(columns in columns(), pick in prop::collection::vec(any::<prop::sample::Index>(), 0..8)) {

@@ -17,7 +17,7 @@ use datafusion::{
 
 use crate::{
     error::{Error, Reason, Result},
-    exec::{Planner, from_datafusion, parser_options},
+    exec::{Planner, from_datafusion, parser_options, physical_expr},
     sql::parse_expression,
     types::SqlType,
     values::{CastContext, cast_column},
@@ -108,7 +108,7 @@ impl ConstantEvaluator {
             )
             .with("column", column)
         };
-        let schema = DFSchema::empty();
+        let schema = Arc::new(DFSchema::empty());
         let planned = SqlToRel::new_with_options(&Planner::functions_only(&self.state), parser_options())
             .sql_to_expr(expr.clone(), &schema, &mut PlannerContext::new())
             .map_err(|e| wrong(from_datafusion(e)))?;
@@ -116,7 +116,7 @@ impl ConstantEvaluator {
             return Err(wrong(Error::new(Reason::InvalidTableDefinition, "the expression gives another value each time.")));
         }
         let physical =
-            self.state.create_physical_expr(planned, &schema).map_err(|e| wrong(from_datafusion(e)))?;
+            physical_expr(&self.state, planned, &schema).map_err(|e| wrong(from_datafusion(e)))?;
         let options = RecordBatchOptions::new().with_row_count(Some(1));
         let no_columns = Arc::new(Schema::new_with_metadata(Vec::<Field>::new(), HashMap::new()));
         let one_row = RecordBatch::try_new_with_options(no_columns, Vec::new(), &options).map_err(Error::internal)?;

@@ -7,9 +7,11 @@ use datafusion::{
         array::{Array, ArrayRef, BooleanArray, RecordBatch},
         datatypes::Schema,
     },
-    common::{DFSchema, DFSchemaRef, ScalarValue, TableReference, tree_node::TreeNode},
+    common::{DFSchema, DFSchemaRef, Result as DataFusionResult, ScalarValue, TableReference, tree_node::TreeNode},
     execution::SessionState,
     logical_expr::{Expr, ExprSchemable},
+    optimizer::simplify_expressions::{ExprSimplifier, SimplifyContext},
+    physical_expr::PhysicalExpr,
     sql::{planner::SqlToRel, sqlparser::ast},
 };
 
@@ -90,7 +92,7 @@ impl RowExpr {
     ) -> Result<ArrayRef> {
         let bindings = Bindings::new(parameters, context.now_us, context.caller.effective_user());
         let bound = bind_expr(self.expr.clone(), &bindings)?;
-        let physical = state.create_physical_expr(bound, &self.schema).map_err(from_datafusion)?;
+        let physical = physical_expr(state, bound, &self.schema).map_err(from_datafusion)?;
         physical.evaluate(rows).and_then(|v| v.into_array(rows.num_rows())).map_err(from_datafusion)
     }
 
@@ -112,6 +114,26 @@ impl RowExpr {
             )),
         }
     }
+}
+
+/// An expression ready to be evaluated apart from a plan.
+pub(crate) fn physical_expr(
+    state: &SessionState,
+    expr: Expr,
+    schema: &DFSchemaRef,
+) -> DataFusionResult<Arc<dyn PhysicalExpr>> {
+    // Some functions, such as COALESCE, run only in the form that DataFusion's simplifier gives them.
+    let expr = if expr.exists(|e| Ok(matches!(e, Expr::ScalarFunction(_))))? {
+        let context = SimplifyContext::builder()
+            .with_schema(Arc::clone(schema))
+            .with_config_options(Arc::clone(state.config_options()))
+            .build();
+        let simplifier = ExprSimplifier::new(context);
+        simplifier.simplify(simplifier.coerce(expr, schema)?)?
+    } else {
+        expr
+    };
+    state.create_physical_expr(expr, schema)
 }
 
 /// The columns of `schema`, to be named alone or behind `qualifier`.

@@ -37,6 +37,7 @@ pub(crate) use ddl::{alter_namespace, create_namespace, drop_namespace, drop_tab
 pub(crate) use output::timed_out;
 pub(crate) use params::check_count;
 pub(crate) use plan_cache::{Caches, ParsedBatch};
+pub(crate) use expr::physical_expr;
 pub(crate) use planner::{Planner, parser_options};
 pub(crate) use scan::corrupt;
 pub(crate) use runtime::{QueryRuntime, template_state};

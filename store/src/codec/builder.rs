@@ -79,7 +79,7 @@ macro_rules! define_builder {
                     ColumnBuilder::Boolean(_) => 1,
                     ColumnBuilder::Utf8(_) | ColumnBuilder::Binary(_) => size_of::<u128>(),
                     ColumnBuilder::List(_) => size_of::<i32>(),
-                    ColumnBuilder::Struct(fields) => fields.children.iter().map(Self::bytes_per_value).sum(),
+                    ColumnBuilder::Struct(fields) => 1 + fields.children.iter().map(Self::bytes_per_value).sum::<usize>(),
                 }
             }
 

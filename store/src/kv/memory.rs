@@ -216,14 +216,14 @@ impl MemoryCursor<'_> {
         let wanted = wanted.min(MAX_CHUNK_ENTRIES);
         let mut lower = Bound::Included(self.lower.as_slice());
         let mut upper = self.upper.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-        if let Some(from) = from {
-            match self.direction {
-                Direction::Forward if is_beyond(from, &self.lower, |a, b| a > b) => lower = from,
-                Direction::Reverse if self.upper.as_ref().is_none_or(|upper| is_beyond(from, upper, |a, b| a < b)) => {
-                    upper = from;
-                }
-                _ => {}
-            }
+        // The range's own edge stays where `from` lies outside the range.
+        match (from, self.direction) {
+            (Some(Bound::Included(key) | Bound::Excluded(key)), Direction::Forward) if key < self.lower.as_slice() => {}
+            (Some(Bound::Included(key) | Bound::Excluded(key)), Direction::Reverse)
+                if self.upper.as_deref().is_some_and(|upper| key >= upper) => {}
+            (Some(from), Direction::Forward) => lower = from,
+            (Some(from), Direction::Reverse) => upper = from,
+            (None, _) => {}
         }
         let mut chunk = Vec::with_capacity(wanted);
         if !is_empty(lower, upper) {
@@ -239,13 +239,6 @@ impl MemoryCursor<'_> {
         }
         self.chunk = chunk;
         self.position = 0;
-    }
-}
-
-fn is_beyond(from: Bound<&[u8]>, edge: &[u8], beyond: impl Fn(&[u8], &[u8]) -> bool) -> bool {
-    match from {
-        Bound::Included(key) | Bound::Excluded(key) => key == edge || beyond(key, edge),
-        Bound::Unbounded => false,
     }
 }
 

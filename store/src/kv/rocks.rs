@@ -125,7 +125,9 @@ fn db_options(settings: &RocksSettings) -> Options {
         LogLevel::Error | LogLevel::Fatal => tracing::error!(target: "kalamdb_store::rocksdb", "{message}"),
         // Said whatever the level: several hundred lines of options at each start.
         LogLevel::Header => tracing::trace!(target: "kalamdb_store::rocksdb", "{message}"),
-        _ => tracing::warn!(target: "kalamdb_store::rocksdb", "{message}"),
+        LogLevel::Warn => tracing::warn!(target: "kalamdb_store::rocksdb", "{message}"),
+        // At every start RocksDB writes a thousand lines of options, at a level above all others.
+        _ => tracing::trace!(target: "kalamdb_store::rocksdb", "{message}"),
     }));
     options
 }
