@@ -48,6 +48,11 @@ impl Db {
         self.open();
     }
 
+    /// How much of the disk must be free, from the next [`Db::reopen`] on.
+    pub(crate) fn set_min_free_disk_bytes(&mut self, bytes: u64) {
+        self.settings.min_free_disk_bytes = bytes;
+    }
+
     fn open(&mut self) {
         let shown = SettingInfo {
             name: "limits.max_write_mb".to_owned(),

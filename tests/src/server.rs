@@ -86,6 +86,7 @@ const WATCHDOG: &str = r#"trap : INT TERM
 "$@" 2>"$0/server.log" &
 server=$!
 read -r _
+exec 2>/dev/null
 kill -KILL "$server"
 wait "$server"
 rm -rf "$0"

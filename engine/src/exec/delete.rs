@@ -53,7 +53,7 @@ impl DeletePlan {
         let schema = qualified(table.schema(), name)?;
         let planner = Planner::new(state, names(), false);
         let (selection, parameter_types) =
-            Selection::plan(&planner, &used, name, &schema, statement.filter.as_ref(), given)?;
+            Selection::plan(&planner, &used, name, &schema, statement.filter.as_ref(), &[], given)?;
         let returning = statement
             .returning
             .as_ref()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::{
     arrow::{
-        array::RecordBatch,
+        array::{ArrayRef, RecordBatch},
         compute::filter_record_batch,
     },
     common::{DFSchemaRef, ScalarValue},
@@ -62,19 +62,23 @@ pub(crate) struct Given<'a> {
 pub(crate) struct FoundRows {
     /// The table's columns, in order.
     pub(crate) batch: RecordBatch,
+    /// The values that were asked for along with them, and their types.
+    pub(crate) computed: Vec<(ArrayRef, SqlType)>,
     pub(crate) keys: Vec<PrimaryKey>,
     pub(crate) versions: Vec<CommitSeq>,
     pub(crate) stored: Vec<Vec<u8>>,
 }
 
 impl Selection {
-    /// Plans the condition of an UPDATE or DELETE. Answers also the types that parameters were given there.
+    /// Plans the condition of an UPDATE or DELETE. `computed` are values with queries in them, to be found along with
+    /// each row. Answers also the types that parameters were given there.
     pub(crate) fn plan(
         planner: &Planner<'_>,
         used: &UsedTable,
         name: &str,
         schema: &DFSchemaRef,
         filter: Option<&ast::Expr>,
+        computed: &[&ast::Expr],
         given: &[SqlType],
     ) -> Result<(Self, Vec<SqlType>)> {
         let scan = |types: &[SqlType]| -> Result<datafusion::logical_expr::LogicalPlan> {
@@ -94,24 +98,29 @@ impl Selection {
         let types = if given.is_empty() {
             Vec::new()
         } else {
-            params::reconcile(&scan(&vec![SqlType::Null; given.len()])?, given)?
+            params::reconcile(scan(&vec![SqlType::Null; given.len()]), given)?
         };
         if let Some(filter) = filter
+            && computed.is_empty()
             && !names_system_column(filter)
             && let Some(by_key) = Self::by_key(planner, &used.table, schema, filter, &types)?
         {
             return Ok((by_key, types));
         }
-        let columns: Vec<Expr> = used
+        let scanned = LogicalPlanBuilder::from(scan(&types)?);
+        let mut columns: Vec<Expr> = used
             .table
             .columns()
             .iter()
             .map(|c| Expr::Column(datafusion::common::Column::new(Some(name), c.name.as_str())))
             .collect();
-        let plan = LogicalPlanBuilder::from(scan(&types)?)
-            .project(columns)
-            .and_then(LogicalPlanBuilder::build)
-            .map_err(from_datafusion)?;
+        for (i, value) in computed.iter().enumerate() {
+            let value = SqlToRel::new_with_options(planner, parser_options())
+                .sql_to_expr((*value).clone(), scanned.schema(), &mut params::planner_context(&types))
+                .map_err(from_datafusion)?;
+            columns.push(value.alias(format!("computed {i}")));
+        }
+        let plan = scanned.project(columns).and_then(LogicalPlanBuilder::build).map_err(from_datafusion)?;
         let query = QueryPlan::from_logical(planner.state(), plan, Vec::new(), types.clone())?;
         Ok((Selection::Query(Box::new(query)), types))
     }
@@ -171,7 +180,11 @@ impl Selection {
             Selection::Query(query) => {
                 let batches = collect_query(shared, Arc::clone(context), query, parameters, deadline).await?;
                 let batch = concatenated(&batches, query.schema())?;
-                let batch = batch_of(table.schema(), batch.columns().to_vec(), batch.num_rows()).map_err(from_datafusion)?;
+                let width = table.columns().len();
+                let types = query.schema().fields().iter().skip(width).map(|f| SqlType::from_field(f));
+                let computed = batch.columns().iter().skip(width).cloned().zip(types).collect();
+                let columns = batch.columns().iter().take(width).cloned().collect();
+                let batch = batch_of(table.schema(), columns, batch.num_rows()).map_err(from_datafusion)?;
                 let keys = primary_keys(table, batch.columns())?;
                 let stored = stored_rows(context, partition, &keys, shared.settings.max_write_bytes)?;
                 let mut versions = Vec::with_capacity(keys.len());
@@ -181,7 +194,7 @@ impl Selection {
                     versions.push(RowHeader::decode(&value).map_err(corrupt)?.commit_seq);
                     rows.push(value);
                 }
-                Ok(FoundRows { batch, keys, versions, stored: rows })
+                Ok(FoundRows { batch, computed, keys, versions, stored: rows })
             }
         }
     }
@@ -194,6 +207,7 @@ impl FoundRows {
         let indexes: Vec<usize> = (0..self.keys.len()).filter(kept).collect();
         Ok(Self {
             batch,
+            computed: Vec::new(),
             keys: indexes.iter().map(|i| self.keys[*i].clone()).collect(),
             versions: indexes.iter().map(|i| self.versions[*i]).collect(),
             stored: indexes.iter().map(|i| self.stored[*i].clone()).collect(),
@@ -220,6 +234,7 @@ pub(crate) fn read_rows(
     let expired_at_us = context.expired_at_us(table);
     let mut found = FoundRows {
         batch: RecordBatch::new_empty(Arc::clone(table.schema())),
+        computed: Vec::new(),
         keys: Vec::new(),
         versions: Vec::new(),
         stored: Vec::new(),

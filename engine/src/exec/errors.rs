@@ -104,7 +104,12 @@ fn from_arrow(error: &ArrowError) -> Error {
 fn from_plan(text: &str) -> Error {
     if let Some(rest) = text.strip_prefix("Invalid function '") {
         let name = rest.split('\'').next().unwrap_or_default();
-        return Error::new(Reason::FunctionNotFound, sentence(&text.replace('\n', " "))).with("function", name);
+        let error = Error::new(Reason::FunctionNotFound, sentence(&text.replace('\n', " "))).with("function", name);
+        let near = rest.split("Did you mean '").nth(1).and_then(|near| near.split('\'').next());
+        return match near {
+            Some(near) => error.with("nearest", near),
+            None => error,
+        };
     }
     if text.contains("recursion limit") || text.contains("RecursionLimit") {
         return nesting();

@@ -18,7 +18,7 @@ use datafusion::{
 use crate::{
     error::{Error, Reason, Result},
     exec::{StatementContext, errors::from_datafusion, params, planner::{Planner, parser_options}},
-    functions::{Bindings, bind_expr},
+    functions::{Bindings, CheckedArithmetic, bind_expr},
     types::SqlType,
 };
 
@@ -122,6 +122,7 @@ pub(crate) fn physical_expr(
     expr: Expr,
     schema: &DFSchemaRef,
 ) -> DataFusionResult<Arc<dyn PhysicalExpr>> {
+    let expr = CheckedArithmetic::in_expr(expr, schema)?;
     // Some functions, such as COALESCE, run only in the form that DataFusion's simplifier gives them.
     let expr = if expr.exists(|e| Ok(matches!(e, Expr::ScalarFunction(_))))? {
         let context = SimplifyContext::builder()

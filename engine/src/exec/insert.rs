@@ -449,7 +449,7 @@ impl Conflict {
             ConflictAction::DoUpdate { assignments, filter } => {
                 let schema = joined_schema(table)?;
                 let plan = |expr: &ast::Expr| {
-                    let expr = unqualified(expr.clone(), table);
+                    let expr = with_own_qualifier(expr.clone(), table);
                     RowExpr::plan(planner, &expr, &schema, given)
                 };
                 let assignments = assignments
@@ -681,15 +681,26 @@ fn given_columns(table: &Table, names: &[Name]) -> Result<Vec<usize>> {
     Ok(indexes)
 }
 
-/// The columns of a table beside those of the row that was offered, `excluded`. The table's own have no qualifier,
-/// so that a bare name means them.
+/// The columns of a table beside those of the row that was offered, `excluded`.
 fn joined_schema(table: &Table) -> Result<DFSchemaRef> {
-    let own = table.schema().fields().iter().map(|f| (None, Arc::clone(f)));
+    let own = TableReference::bare(own_qualifier(table));
+    let own = table.schema().fields().iter().map(|f| (Some(own.clone()), Arc::clone(f)));
     let offered = table.schema().fields().iter().map(|f| {
         let nullable = f.as_ref().clone().with_nullable(true);
-        (Some(TableReference::bare("excluded")), Arc::new(nullable))
+        (Some(TableReference::bare(EXCLUDED)), Arc::new(nullable))
     });
     DFSchema::new_with_metadata(own.chain(offered).collect(), HashMap::new()).map(Arc::new).map_err(from_datafusion)
+}
+
+/// Qualifier of the row that was offered.
+const EXCLUDED: &str = "excluded";
+
+/// Qualifier of the table's own columns beside [`EXCLUDED`].
+fn own_qualifier(table: &Table) -> &str {
+    match table.name().as_str() {
+        EXCLUDED => "the table",
+        name => name,
+    }
 }
 
 fn joined_batch(table: &Table, current: &RecordBatch, offered: &RecordBatch) -> Result<RecordBatch> {
@@ -699,25 +710,26 @@ fn joined_batch(table: &Table, current: &RecordBatch, offered: &RecordBatch) -> 
     batch_of(&Arc::new(schema), columns, current.num_rows()).map_err(from_datafusion)
 }
 
-/// `table.column` and `namespace.table.column` to `column`.
-fn unqualified(mut expr: ast::Expr, table: &Table) -> ast::Expr {
+/// Gives each of the table's columns, however it is named, the table's own qualifier: a bare name means the table's
+/// column, not the one of `excluded`.
+fn with_own_qualifier(mut expr: ast::Expr, table: &Table) -> ast::Expr {
     use std::ops::ControlFlow;
+    let is = |ident: &ast::Ident, name: &str| sql::fold_identifier(ident).text == name;
+    let is_column = |ident: &ast::Ident| table.has_column(&sql::fold_identifier(ident).text);
+    let own = || ast::Ident::with_quote('"', own_qualifier(table));
     let _: ControlFlow<()> = ast::visit_expressions_mut(&mut expr, |e| {
-        if let ast::Expr::CompoundIdentifier(parts) = e {
-            let own = match parts.as_slice() {
-                [t, column] if t.value.eq_ignore_ascii_case(table.name().as_str()) => Some(column.clone()),
-                [n, t, column]
-                    if n.value.eq_ignore_ascii_case(table.namespace().as_str())
-                        && t.value.eq_ignore_ascii_case(table.name().as_str()) =>
-                {
-                    Some(column.clone())
-                }
-                _ => None,
-            };
-            if let Some(column) = own {
-                *e = ast::Expr::Identifier(column);
-            }
-        }
+        let named = match e {
+            ast::Expr::Identifier(column) if is_column(column) => vec![column.clone()],
+            ast::Expr::CompoundIdentifier(parts) => match parts.as_slice() {
+                [row, ..] if is(row, EXCLUDED) => return ControlFlow::Continue(()),
+                [t, rest @ ..] if is(t, table.name().as_str()) => rest.to_vec(),
+                [n, t, rest @ ..] if is(n, table.namespace().as_str()) && is(t, table.name().as_str()) => rest.to_vec(),
+                [column, ..] if is_column(column) => parts.clone(),
+                _ => return ControlFlow::Continue(()),
+            },
+            _ => return ControlFlow::Continue(()),
+        };
+        *e = ast::Expr::CompoundIdentifier(std::iter::once(own()).chain(named).collect());
         ControlFlow::Continue(())
     });
     expr

@@ -28,6 +28,7 @@ mod statement;
 mod statement_session;
 mod update;
 mod write;
+mod yielding;
 
 pub(crate) use context::StatementContext;
 pub(crate) use errors::{from_commit, from_datafusion, from_store};

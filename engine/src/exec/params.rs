@@ -50,12 +50,14 @@ pub(crate) fn planner_context(types: &[SqlType]) -> PlannerContext {
 }
 
 /// The types that the parameters of a plan should be declared with: those the statement infers where a value of the
-/// given type can be converted without loss of meaning, else those given.
+/// given type can be converted without loss of meaning, else those given. `untyped` is the plan with parameters of
+/// unknown types; its failure decides nothing, as `$1 || $2` needs them known.
 ///
 /// # Errors
 /// PARAMETER_TYPE_MISMATCH when a given type cannot stand where the statement expects another.
-pub(crate) fn reconcile(plan: &LogicalPlan, given: &[SqlType]) -> Result<Vec<SqlType>> {
-    let Ok(inferred) = plan.get_parameter_fields() else {
+pub(crate) fn reconcile(untyped: Result<LogicalPlan>, given: &[SqlType]) -> Result<Vec<SqlType>> {
+    let Ok(inferred) = untyped.map(|plan| plan.get_parameter_fields()) else { return Ok(given.to_vec()) };
+    let Ok(inferred) = inferred else {
         // One parameter in places of different types: take it as it was given, and let expressions convert.
         return Ok(given.to_vec());
     };
@@ -80,6 +82,9 @@ fn declared(expected: &SqlType, given: &SqlType, index: usize) -> Result<SqlType
     use Family::{Boolean, Bytes, Nested, Number, Temporal, Text};
     if *given == SqlType::Null {
         return Ok(expected.clone());
+    }
+    if *expected == SqlType::Null {
+        return Ok(given.clone());
     }
     match (family(expected), family(given)) {
         // Which of two kinds of numbers is compared is for the expression to decide, by the values' own types.

@@ -72,7 +72,7 @@ impl QueryPlan {
         let parameter_types = if given.is_empty() {
             Vec::new()
         } else {
-            params::reconcile(&plan_with(&vec![SqlType::Null; given.len()])?.0, given)?
+            params::reconcile(plan_with(&vec![SqlType::Null; given.len()]).map(|(plan, _)| plan), given)?
         };
         let (plan, tables) = plan_with(&parameter_types)?;
         Self::from_logical(state, plan, tables, parameter_types)
@@ -218,7 +218,8 @@ fn check_expansion(query: &ast::Statement) -> Result<()> {
             Reason::NestingTooDeep,
             "The common table expressions of WITH name each other so often that the plan would hold too many copies. Name \
              each fewer times, or keep what they compute in a table.",
-        ));
+        )
+        .with("limit", "the copies of common table expressions"));
     }
     Ok(())
 }

@@ -24,7 +24,11 @@ use tokio::{
 
 use crate::{
     error::{Error, Reason, Result},
-    exec::memory::{QueryMemory, TotalMemory},
+    exec::{
+        memory::{QueryMemory, TotalMemory},
+        yielding::YieldingJoins,
+    },
+    functions::CheckedArithmetic,
     functions,
     ids::IdSource,
     settings::EngineSettings,
@@ -161,10 +165,14 @@ pub(crate) fn template_state(settings: &EngineSettings, ids: &Arc<IdSource>) -> 
     let options = config.options_mut();
     options.sql_parser.collect_spans = true;
     options.optimizer.enable_sort_pushdown = true;
+    // Each sort keeps this much for merging what it spilled; the default of 10 MB would not leave a small query any.
+    options.execution.sort_spill_reservation_bytes = settings.query_memory_bytes / (8 * threads(settings));
     let state = SessionStateBuilder::new()
         .with_config(config)
         .with_default_features()
         .with_scalar_functions(functions::scalar_functions(ids))
+        .with_analyzer_rule(Arc::new(CheckedArithmetic::new()))
+        .with_physical_optimizer_rule(Arc::new(YieldingJoins))
         .build();
     Ok(state)
 }

@@ -1,6 +1,6 @@
 //! UPDATE.
 
-use std::sync::Arc;
+use std::{ops::ControlFlow, sync::Arc};
 
 use datafusion::{arrow::array::RecordBatch, common::ScalarValue, execution::SessionState, sql::sqlparser::ast};
 use kalamdb_store::{
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     engine::Shared,
-    error::Result,
+    error::{Error, Result},
     exec::{
         StatementContext,
         dml::{Given, Selection, check_writable},
@@ -27,6 +27,7 @@ use crate::{
     },
     sql,
     types::SqlType,
+    values::{CastContext, cast_column},
 };
 
 /// A planned UPDATE.
@@ -35,10 +36,20 @@ pub(crate) struct UpdatePlan {
     pub(crate) tables: Vec<UsedTable>,
     used: UsedTable,
     selection: Selection,
-    /// Index of the column, and its new value over the table's columns; `None`: its default.
-    assignments: Vec<(usize, Option<RowExpr>)>,
+    /// Index of the column, and its new value.
+    assignments: Vec<(usize, Assigned)>,
     returning: Option<Returning>,
     parameter_types: Vec<SqlType>,
+}
+
+/// The new value of a column.
+#[derive(Debug)]
+enum Assigned {
+    Default,
+    /// Over the table's columns.
+    Expression(RowExpr),
+    /// With a query in it: found along with the row, at this index.
+    Computed(usize),
 }
 
 impl UpdatePlan {
@@ -56,14 +67,26 @@ impl UpdatePlan {
         let schema = qualified(table.schema(), name)?;
         let planner = Planner::new(state, names(), false);
         let filter: Option<&ast::Expr> = statement.filter.as_ref();
-        let (selection, parameter_types) = Selection::plan(&planner, &used, name, &schema, filter, given)?;
+        let values = statement.assignments.iter().filter_map(|a| a.value.as_ref());
+        let computed: Vec<&ast::Expr> = values.filter(|value| holds_query(value)).collect();
+        let (selection, parameter_types) = Selection::plan(&planner, &used, name, &schema, filter, &computed, given)?;
+        let mut next_computed = 0;
         let assignments = statement
             .assignments
             .iter()
             .map(|assignment| {
                 let index = assignable(&table, &assignment.column)?;
-                let plan = |value: &ast::Expr| RowExpr::plan(&planner, value, &schema, &parameter_types);
-                Ok((index, assignment.value.as_ref().map(plan).transpose()?))
+                let assigned = match &assignment.value {
+                    None => Assigned::Default,
+                    Some(value) if holds_query(value) => {
+                        next_computed += 1;
+                        Assigned::Computed(next_computed - 1)
+                    }
+                    Some(value) => {
+                        Assigned::Expression(RowExpr::plan(&planner, value, &schema, &parameter_types)?)
+                    }
+                };
+                Ok((index, assigned))
             })
             .collect::<Result<Vec<_>>>()?;
         check_once(&table, assignments.iter().map(|(index, _)| *index))?;
@@ -99,9 +122,19 @@ impl UpdatePlan {
             let rows = found.batch.num_rows();
             let mut columns = found.batch.columns().to_vec();
             for (index, value) in &self.assignments {
+                let column = &table.columns()[*index];
                 columns[*index] = match value {
-                    Some(value) => assigned(shared, &context, &values, table, *index, value, &found.batch)?,
-                    None => default_column(shared, &context, &table.columns()[*index], rows)?,
+                    Assigned::Default => default_column(shared, &context, column, rows)?,
+                    Assigned::Expression(value) => {
+                        assigned(shared, &context, &values, table, *index, value, &found.batch)?
+                    }
+                    Assigned::Computed(at) => {
+                        let Some((array, from)) = found.computed.get(*at) else {
+                            return Err(Error::internal("a value that was not computed"));
+                        };
+                        let name = column.name.as_str();
+                        cast_column(array, from, &column.sql_type, name, CastContext::Expression)?
+                    }
                 };
             }
             let (keys, encoded) = write::encode(table, &columns, rows, shared.settings.max_write_bytes)?;
@@ -145,4 +178,16 @@ impl UpdatePlan {
         };
         Ok((body, commit_seq))
     }
+}
+
+/// Whether an expression has a query in it.
+fn holds_query(expr: &ast::Expr) -> bool {
+    struct Find;
+    impl ast::Visitor for Find {
+        type Break = ();
+        fn pre_visit_query(&mut self, _query: &ast::Query) -> ControlFlow<()> {
+            ControlFlow::Break(())
+        }
+    }
+    ast::Visit::visit(expr, &mut Find).is_break()
 }

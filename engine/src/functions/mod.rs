@@ -13,6 +13,7 @@
 //! ```
 
 mod bind;
+mod checked;
 mod fold;
 mod generated;
 mod statement_value;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 
 use datafusion::{error::DataFusionError, execution::SessionStateDefaults, logical_expr::ScalarUDF};
 
+pub(crate) use checked::CheckedArithmetic;
 pub(crate) use bind::{Bindings, bind_expr, bind_parameters};
 use generated::{Generated, Generator};
 use statement_value::StatementFunction;

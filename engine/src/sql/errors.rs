@@ -38,7 +38,8 @@ pub(super) fn into_error(failure: Failure, parser: Parser<'_>) -> Error {
         Failure::Syntax(ParserError::RecursionLimitExceeded) => Error::new(
             Reason::NestingTooDeep,
             "The statement is too deep or too ambiguous to parse: nest fewer parentheses.",
-        ),
+        )
+        .with("limit", "limits.max_nesting_depth"),
         Failure::Syntax(ParserError::ParserError(text) | ParserError::TokenizerError(text)) => {
             let index = parser.index();
             syntax_error(&text, &parser.into_tokens(), index)

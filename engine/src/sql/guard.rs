@@ -318,13 +318,14 @@ impl Guard {
             Reason::NestingTooDeep,
             format!(
                 "The statement is too deep here: at most {} nested parentheses, brackets and CASEs (the limit \
-                 max_nesting_depth), {} operators in one expression, and {} joins and set operations in one query. \
+                 limits.max_nesting_depth), {} operators in one expression, and {} joins and set operations in one query. \
                  Split it, or use a list: x IN (…).",
                 self.max_nesting,
                 self.max_nesting.saturating_mul(OPERATORS_PER_LEVEL),
                 max_relations(self.max_nesting),
             ),
         )
+        .with("limit", "limits.max_nesting_depth")
     }
 }
 

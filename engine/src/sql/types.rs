@@ -42,7 +42,7 @@ pub fn sql_type(data_type: &DataType) -> Result<SqlType> {
 fn convert(data_type: &DataType, depth: usize) -> Result<SqlType> {
     if depth > MAX_TYPE_DEPTH {
         let message = format!("At most {MAX_TYPE_DEPTH} arrays and structs can be inside one another.");
-        return Err(Error::new(Reason::NestingTooDeep, message));
+        return Err(Error::new(Reason::NestingTooDeep, message).with("limit", "limits.max_nesting_depth"));
     }
     Ok(match data_type {
         DataType::Boolean | DataType::Bool => SqlType::Boolean,

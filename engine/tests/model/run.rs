@@ -368,8 +368,8 @@ impl Run {
             .iter()
             .map(|i| Expr::random(&mut self.random, table.columns[*i].of, &source.types(), false, 2))
             .collect();
-        for value in &values {
-            sql.push(", ").expr(&mut self.random, value, &source.names(""));
+        for (i, value) in values.iter().enumerate() {
+            sql.push(", ").expr(&mut self.random, value, &source.names("")).push(&format!(" AS v{i}"));
         }
         sql.push(&format!(" FROM {}", quoted(&source_name)));
         let filter = Expr::random_condition(&mut self.random, &source.types());

@@ -45,7 +45,7 @@ impl Problem {
     }
 
     fn into_error(self, number: usize) -> Error {
-        Error::new(self.reason, format!("Parameter ${number}: {}.", self.text)).with("parameter", number.to_string())
+        Error::new(self.reason, format!("Parameter ${number}: {}.", self.text)).with("parameter", format!("${number}"))
     }
 }
 

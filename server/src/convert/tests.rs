@@ -212,7 +212,7 @@ fn parameter(value: Value) -> Result<Parameter, kalamdb_engine::Error> {
 
 fn refused(value: Value) -> (Reason, String) {
     let error = to_parameters(vec![int(1), value]).map(|_| ()).unwrap_err();
-    assert_eq!(error.metadata()["parameter"], "2");
+    assert_eq!(error.metadata()["parameter"], "$2");
     (error.reason(), error.message().to_owned())
 }
 

@@ -234,7 +234,8 @@ impl Worker {
         let mut accepted = Vec::with_capacity(group.len());
         // The places in the queue are free again when the group is answered, not when it is taken.
         let mut places = Vec::with_capacity(group.len());
-        let mut batch = Group::new(self.backend.as_ref(), &mut self.dropped, self.guard.room(), self.last_seq);
+        let bytes = group.iter().map(|request| request.commit.byte_size() as u64).sum();
+        let mut batch = Group::new(self.backend.as_ref(), &mut self.dropped, self.guard.room(bytes), self.last_seq);
         while let Some(request) = group.pop_front() {
             let ends_group = Group::must_end_group(&request.commit);
             match batch.add(request.commit) {

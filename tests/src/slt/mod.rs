@@ -120,7 +120,7 @@ pub async fn run_file(url: &str, path: PathBuf) -> Report {
                 continue;
             }
         };
-        *lock(&state) = State { columns, asked: false, rewriter: std::mem::take(&mut lock(&state).rewriter) };
+        lock(&state).begin(columns);
         match runner.run_async(record).await {
             Err(error) => report = failed(report, error.to_string()),
             Ok(_) if lock(&state).asked => report.passed += 1,
@@ -166,6 +166,13 @@ struct State {
     columns: Option<Vec<DefaultColumnType>>,
     /// True once the record being run has reached the server.
     asked: bool,
+}
+
+impl State {
+    fn begin(&mut self, columns: Option<Vec<DefaultColumnType>>) {
+        self.columns = columns;
+        self.asked = false;
+    }
 }
 
 fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {

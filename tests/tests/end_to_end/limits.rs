@@ -74,12 +74,12 @@ async fn statements_batches_parameters_nesting_and_requests_are_bounded() {
     let failure =
         client.execute("SELECT 1; SELECT 2; INSERT INTO t VALUES (1, 'x'); SELECT 4", Options::default()).await;
     let failure = failure.unwrap_err();
-    assert!(failure.message.contains("limits.max_statements_per_batch"), "{failure:#?}");
+    assert_eq!(failure.meta("limit"), "limits.max_statements_per_batch", "{failure:#?}");
     assert_eq!(client.scalar("SELECT count(*) FROM t").await, "0", "refused before the first statement runs");
 
     let five = vec![int(1), int(2), int(3), int(4), int(5)];
     let failure = client.try_run_with("SELECT $1 + $2 + $3 + $4 + $5", five).await.unwrap_err();
-    assert!(failure.message.contains("limits.max_parameters"), "{failure:#?}");
+    assert_eq!(failure.meta("limit"), "limits.max_parameters", "{failure:#?}");
 
     let deep = format!("SELECT {}1{}", "(".repeat(30), ")".repeat(30));
     let failure = client.fails(&deep, "NESTING_TOO_DEEP", Code::InvalidArgument).await;
@@ -110,12 +110,19 @@ async fn a_query_over_its_memory_fails_and_only_it() {
 
 #[tokio::test]
 async fn a_query_spills_when_it_may() {
-    let server = server_with(&[("query.memory_mb", "16"), ("query.max_spill_mb", "1000")]).await;
+    // 50 MB to sort in 40 MB of memory.
+    let server = server_with(&[("query.memory_mb", "40"), ("query.threads", "2")]).await;
     let client = client_of(&server.endpoint()).await;
-    let sorted = "WITH d AS (SELECT column1 AS x FROM (VALUES (0),(1),(2),(3),(4),(5),(6),(7),(8),(9)) AS v) \
-                  SELECT s FROM (SELECT concat('padding to make the rows longer ', g.x, f.x, e.x, c.x, b.x, a.x) AS s \
-                  FROM d a, d b, d c, d e, d f, d g) AS q ORDER BY s DESC LIMIT 1 OFFSET 999999";
-    assert_eq!(client.scalar(sorted).await, "padding to make the rows longer 000000");
+    client.run("CREATE USER TABLE big (id BIGINT PRIMARY KEY, body TEXT)").await;
+    let thousand: Vec<String> = (0..1_000).map(|id| format!("({id}, '{}')", format!("{id:03}-").repeat(100))).collect();
+    client.run(&format!("INSERT INTO big VALUES {}", thousand.join(", "))).await;
+    for round in 0..7 {
+        let rows = 1_000 << round;
+        client.run(&format!("INSERT INTO big SELECT id + {rows}, concat(body, '{round}') FROM big")).await;
+    }
+    let sorted = "SELECT n, length(body), left(body, 4) FROM (SELECT body, row_number() OVER (ORDER BY body DESC) AS n \
+                  FROM big) AS q WHERE n IN (1, 128000) ORDER BY n";
+    assert_eq!(client.rows(sorted).await, ["1 | 401 | 999-", "128000 | 400 | 000-"]);
 }
 
 #[tokio::test]

@@ -106,9 +106,18 @@ async fn rows_of_a_large_table_stream_in_key_order() {
     assert!(rows.iter().enumerate().all(|(id, row)| *row == format!("{id} | row {}", id % 1_000)));
 }
 
-/// A query that would run for ever, for all practical purposes, in little memory.
-pub const ENDLESS: &str = "WITH d AS (SELECT column1 AS x FROM (VALUES (0),(1),(2),(3),(4),(5),(6),(7),(8),(9)) AS v) \
-                           SELECT sum(a.x * b.x + c.x * e.x + f.x * g.x + h.x * i.x) FROM d a, d b, d c, d e, d f, d g, d h, d i, d j, d k, d l, d m";
+/// A query that runs for ever in little memory.
+pub const ENDLESS: &str =
+    "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x > 0) SELECT count(*) FROM n";
+
+/// Queries that take minutes, each busy in another operator; `big` has 64,000 rows.
+const LONG: [&str; 4] = [
+    ENDLESS,
+    "WITH d AS (SELECT column1 AS x FROM (VALUES (0),(1),(2),(3),(4),(5),(6),(7),(8),(9)) AS v) SELECT \
+     sum(a.x * b.x + c.x * e.x + f.x) FROM d a, d b, d c, d e, d f, d g, d h, d i, d j, d k, d l, d m",
+    "SELECT count(*) FROM big a JOIN big b ON a.id * b.id % 1000 < 7",
+    "SELECT sum(length(a.body)) FROM big a, big b WHERE a.body < b.body",
+];
 
 /// CPU time that the server's process has used so far, in clock ticks.
 fn cpu_ticks(pid: u32) -> u64 {
@@ -123,9 +132,9 @@ async fn the_work_of_a_cancelled_query_stops() {
     let server = kalamdb_tests::server::server_with(&[]).await;
     let client = crate::support::client_of(&server.endpoint()).await;
     let pid = server.pid();
-    let idle = |what: &'static str| async move {
+    let idle = |sql: &'static str| async move {
         // Idle: less than 2 ticks (20 ms) of CPU in 200 ms.
-        eventually(what, Duration::from_secs(10), || async {
+        eventually(&format!("the server is idle after the end of {sql}"), Duration::from_secs(10), || async {
             let before = cpu_ticks(pid);
             tokio::time::sleep(Duration::from_millis(200)).await;
             cpu_ticks(pid) - before < 2
@@ -137,25 +146,38 @@ async fn the_work_of_a_cancelled_query_stops() {
         eventually("the query runs", Duration::from_secs(10), move || async move { cpu_ticks(pid) > before + 10 })
     };
 
+    client.run("CREATE USER TABLE big (id BIGINT PRIMARY KEY, body TEXT)").await;
+    client.run("INSERT INTO big VALUES (0, 'a'), (1, 'b')").await;
+    for doubling in 1..16 {
+        client.run(&format!("INSERT INTO big SELECT id + {0}, concat(body, {0}) FROM big", 1 << doubling)).await;
+    }
+
     // The caller goes away: of a unary call and of a stream.
-    for stream in [false, true] {
+    for (sql, stream) in LONG.into_iter().flat_map(|sql| [(sql, false), (sql, true)]) {
         let client = client.clone();
         let call = tokio::spawn(async move {
             if stream {
-                client.stream(ENDLESS, Options::default()).await;
+                client.stream(sql, Options::default()).await;
             } else {
-                let _ = client.try_run(ENDLESS).await;
+                let _ = client.try_run(sql).await;
             }
         });
         busy().await;
+        assert!(!call.is_finished(), "it runs: {sql}");
         call.abort();
-        idle("the server is idle after a cancelled call").await;
+        idle(sql).await;
     }
 
     // The time-out of the request ends it.
-    let options = Options { timeout: Some(Duration::from_millis(300)), ..Options::default() };
-    let failure = client.execute(ENDLESS, options).await.unwrap_err();
-    assert_eq!((failure.reason.as_str(), failure.code), ("STATEMENT_TIMEOUT", tonic::Code::DeadlineExceeded));
-    idle("the server is idle after a time-out").await;
+    for sql in LONG {
+        let options = Options { timeout: Some(Duration::from_millis(300)), ..Options::default() };
+        let failure = client.execute(sql, options).await.unwrap_err();
+        assert_eq!(
+            (failure.reason.as_str(), failure.code),
+            ("STATEMENT_TIMEOUT", tonic::Code::DeadlineExceeded),
+            "{sql}"
+        );
+        idle(sql).await;
+    }
     assert_eq!(client.scalar("SELECT 1").await, "1");
 }

@@ -65,7 +65,8 @@ async fn grpc_web_text_for_old_browsers() {
     let client = client_with_rows().await;
     let message = client.execute_request("SELECT 1", Options::default()).encode_to_vec();
     let body = base64(&grpc_frame(&message));
-    let headers = as_alice("application/grpc-web-text");
+    let mut headers = as_alice("application/grpc-web-text");
+    headers.push(("accept", "application/grpc-web-text"));
     let response = request(address(), "POST", EXECUTE, &headers, body.as_bytes()).await.unwrap();
     assert_eq!(response.status, 200);
     assert!(response.header("content-type").starts_with("application/grpc-web-text"), "{response:?}");
