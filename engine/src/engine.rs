@@ -1,11 +1,6 @@
 //! The engine: everything below SQL and above nothing, as one value.
 
-use std::{
-    fmt,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use datafusion::execution::SessionState;
 use kalamdb_store::{

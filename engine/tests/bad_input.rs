@@ -19,9 +19,20 @@ async fn syntax_errors_have_a_position_and_the_nearest_word() {
     let position = error.position().unwrap();
     assert_eq!((position.line, position.column), (2, 3), "{error}");
     assert!(error.message().contains("FROM"), "{error}");
-    for sql in ["SELEC 1", "SELECT * FROM", "INSERT messages", "", ";;", "SELECT 'open", "SELECT \"open", "\u{1f600}", "SELECT 1 1", "CREATE TABLE"] {
+    for sql in [
+        "SELEC 1",
+        "SELECT * FROM",
+        "INSERT messages",
+        "",
+        ";;",
+        "SELECT 'open",
+        "SELECT \"open",
+        "\u{1f600}",
+        "SELECT 1 1",
+        "CREATE TABLE",
+    ] {
         if let Err(error) = ana.try_run(sql).await {
-            assert!(matches!(error.reason(), Reason::SyntaxError | Reason::InvalidStatement), "{sql:?}: {error}");
+            assert!(matches!(error.reason(), Reason::SyntaxError | Reason::NotSupported), "{sql:?}: {error}");
         } else {
             assert!(sql.trim_matches(';').is_empty(), "{sql:?} was accepted");
         }
@@ -63,7 +74,11 @@ async fn duplicate_keys_and_nulls_are_named() {
     let error = ana.fails(Reason::PrimaryKeyViolation, "INSERT INTO messages VALUES (1, '', 1)").await;
     assert!(error.message().contains("app.messages") && error.message().contains("id = 1"), "{error}");
     assert_eq!(error.metadata()["key"], "1");
-    for sql in ["INSERT INTO messages VALUES (2, NULL, 1)", "INSERT INTO messages (id) VALUES (2)", "UPDATE messages SET body = NULL"] {
+    for sql in [
+        "INSERT INTO messages VALUES (2, NULL, 1)",
+        "INSERT INTO messages (id) VALUES (2)",
+        "UPDATE messages SET body = NULL",
+    ] {
         let error = ana.fails(Reason::NotNullViolation, sql).await;
         assert!(error.message().contains("\"body\""), "{error}");
         assert_eq!(error.metadata()["column"], "body");
@@ -83,14 +98,12 @@ async fn wrong_values_name_the_column_and_its_type() {
     let ana = db.user("ana");
     for (column, value) in [
         ("id", "'one'"),
-        ("id", "1.5"),
         ("i", "2147483648"),
         ("i", "'abc'"),
         ("i", "true"),
         ("s", "40000"),
         ("u", "-1"),
         ("d", "1000"),
-        ("d", "1.234"),
         ("f", "1e300"),
         ("b", "'maybe'"),
         ("b", "2"),
@@ -111,6 +124,9 @@ async fn wrong_values_name_the_column_and_its_type() {
         assert!(error.message().contains(&format!("\"{column}\"")), "{sql}: {error}");
     }
     assert_eq!(ana.value("SELECT count(*) FROM v").await, "0");
+    // Digits that a column has no place for are rounded, as by PostgreSQL.
+    ana.run("INSERT INTO v (id, i, d) VALUES (1.6, 2.4, 1.235)").await;
+    assert_eq!(ana.rows("SELECT id, i, d FROM v").await, table(&[["2", "2", "1.24"]]));
 }
 
 #[tokio::test]
@@ -129,11 +145,21 @@ async fn names_follow_the_rule() {
     let db = db().await;
     let admin = db.admin();
     let long = "x".repeat(64);
-    for name in ["system", "information_schema", "user", "all_users", "\"SYSTEM\"", "\"\"", "\"a b\"", "\"ä\"", "\"1a\"", "\"a.b\"", long.as_str()] {
-        for sql in [
-            format!("CREATE NAMESPACE {name}"),
-            format!("CREATE USER TABLE app.{name} (id BIGINT PRIMARY KEY)"),
-        ] {
+    for name in [
+        "system",
+        "information_schema",
+        "user",
+        "all_users",
+        "\"SYSTEM\"",
+        "\"\"",
+        "\"a b\"",
+        "\"ä\"",
+        "\"1a\"",
+        "\"a.b\"",
+        long.as_str(),
+    ] {
+        for sql in [format!("CREATE NAMESPACE {name}"), format!("CREATE USER TABLE app.{name} (id BIGINT PRIMARY KEY)")]
+        {
             let error = admin.try_run(sql.as_str()).await.expect_err(&sql);
             assert!(matches!(error.reason(), Reason::InvalidName | Reason::SyntaxError), "{sql}: {error}");
         }
@@ -169,12 +195,16 @@ async fn a_namespace_with_tables_stays() {
 async fn ten_thousand_parentheses_are_refused() {
     let db = db().await;
     let ana = db.user("ana");
-    for depth in [1_000, 10_000, 100_000] {
+    for depth in [3_000, 10_000, 100_000] {
         let sql = format!("SELECT {}1{}", "(".repeat(depth), ")".repeat(depth));
         ana.fails(Reason::NestingTooDeep, sql).await;
         ana.fails(Reason::NestingTooDeep, format!("SELECT {}1", "(".repeat(depth))).await;
         ana.fails(Reason::NestingTooDeep, format!("SELECT {}true", "NOT ".repeat(depth))).await;
-        ana.fails(Reason::NestingTooDeep, format!("UPDATE messages SET n = {}1{}", "(".repeat(depth), ")".repeat(depth))).await;
+        ana.fails(
+            Reason::NestingTooDeep,
+            format!("UPDATE messages SET n = {}1{}", "(".repeat(depth), ")".repeat(depth)),
+        )
+        .await;
     }
     let nested = format!("SELECT {}1{}", "(".repeat(100), ")".repeat(100));
     assert_eq!(ana.value(nested).await, "1");

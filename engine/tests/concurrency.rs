@@ -104,7 +104,9 @@ impl AsyncWork for Transfers {
         for i in 0..40 {
             if task % 2 == 0 {
                 let to_first = if i % 2 == 0 { 1 } else { -1 };
-                client.run(format!("UPDATE c SET n = n + CASE WHEN id = 1 THEN {to_first} ELSE {} END", -to_first)).await;
+                client
+                    .run(format!("UPDATE c SET n = n + CASE WHEN id = 1 THEN {to_first} ELSE {} END", -to_first))
+                    .await;
             } else {
                 assert_eq!(client.value("SELECT sum(n) FROM c").await, "200");
                 let rows = client.rows("SELECT n FROM c WHERE id IN (1, 2)").await;

@@ -6,12 +6,12 @@ use arrow::{
     array::RecordBatch,
     util::display::{ArrayFormatter, FormatOptions},
 };
+use datafusion::common::ScalarValue;
 use futures::StreamExt;
 use kalamdb_engine::{
     Body, Caller, CommitSeq, Engine, EngineSettings, Env, Error, FixedEnv, Parameter, Reason, Request, ResultColumn,
     Role, Session, SettingInfo, SqlType, StorageSettings, UserId,
 };
-use datafusion::common::ScalarValue;
 
 /// 2026-01-02T03:04:05.000006, at which the clock of every test stands.
 pub(crate) const NOW_US: i64 = 1_767_323_045_000_006;
@@ -167,12 +167,16 @@ impl Client {
 
     /// Runs a batch that must succeed.
     #[track_caller]
-    pub(crate) fn run(&self, sql: impl Into<String>) -> impl Future<Output = Answer> {
+    pub(crate) fn run<S: Into<String>>(&self, sql: S) -> impl Future<Output = Answer> + use<S> {
         self.run_with(sql, &[])
     }
 
     #[track_caller]
-    pub(crate) fn run_with(&self, sql: impl Into<String>, parameters: &[Parameter]) -> impl Future<Output = Answer> {
+    pub(crate) fn run_with<S: Into<String>>(
+        &self,
+        sql: S,
+        parameters: &[Parameter],
+    ) -> impl Future<Output = Answer> + use<S> {
         let at = std::panic::Location::caller();
         let sql = sql.into();
         let shown: String = sql.chars().take(300).collect();
@@ -188,14 +192,14 @@ impl Client {
 
     /// The rows of a query that must succeed.
     #[track_caller]
-    pub(crate) fn rows(&self, sql: impl Into<String>) -> impl Future<Output = Vec<Vec<String>>> {
+    pub(crate) fn rows<S: Into<String>>(&self, sql: S) -> impl Future<Output = Vec<Vec<String>>> + use<S> {
         let run = self.run(sql);
         async move { run.await.rows }
     }
 
     /// The one value of a query that must succeed.
     #[track_caller]
-    pub(crate) fn value(&self, sql: impl Into<String>) -> impl Future<Output = String> {
+    pub(crate) fn value<S: Into<String>>(&self, sql: S) -> impl Future<Output = String> + use<S> {
         let at = std::panic::Location::caller();
         let run = self.run(sql);
         async move {
@@ -207,17 +211,17 @@ impl Client {
 
     /// The error of a batch that must fail for this reason.
     #[track_caller]
-    pub(crate) fn fails(&self, reason: Reason, sql: impl Into<String>) -> impl Future<Output = Error> {
+    pub(crate) fn fails<S: Into<String>>(&self, reason: Reason, sql: S) -> impl Future<Output = Error> + use<S> {
         self.fails_with(reason, sql, &[])
     }
 
     #[track_caller]
-    pub(crate) fn fails_with(
+    pub(crate) fn fails_with<S: Into<String>>(
         &self,
         reason: Reason,
-        sql: impl Into<String>,
+        sql: S,
         parameters: &[Parameter],
-    ) -> impl Future<Output = Error> {
+    ) -> impl Future<Output = Error> + use<S> {
         let at = std::panic::Location::caller();
         let sql = sql.into();
         let shown: String = sql.chars().take(300).collect();
@@ -238,7 +242,8 @@ impl Client {
 /// The values of a batch as texts.
 pub(crate) fn texts(batch: &RecordBatch) -> Vec<Vec<String>> {
     let options = FormatOptions::default().with_null("NULL");
-    let columns: Vec<_> = batch.columns().iter().map(|c| ArrayFormatter::try_new(c.as_ref(), &options).unwrap()).collect();
+    let columns: Vec<_> =
+        batch.columns().iter().map(|c| ArrayFormatter::try_new(c.as_ref(), &options).unwrap()).collect();
     (0..batch.num_rows()).map(|row| columns.iter().map(|c| c.value(row).to_string()).collect()).collect()
 }
 

@@ -47,8 +47,12 @@ async fn only_service_dba_and_system_read_across_users() {
     let inner = "SELECT * FROM notes WHERE id IN (SELECT id FROM app.all_users.notes)";
     db.user("ana").fails(Reason::PermissionDenied, inner).await;
     db.user("ana").fails(Reason::PermissionDenied, "EXPLAIN SELECT * FROM app.all_users.notes").await;
-    db.user("ana").fails(Reason::PermissionDenied, "INSERT INTO notes SELECT id + 9, body FROM app.all_users.notes").await;
-    db.user("ana").fails(Reason::PermissionDenied, "DELETE FROM notes WHERE id IN (SELECT id FROM app.all_users.notes)").await;
+    db.user("ana")
+        .fails(Reason::PermissionDenied, "INSERT INTO notes SELECT id + 9, body FROM app.all_users.notes")
+        .await;
+    db.user("ana")
+        .fails(Reason::PermissionDenied, "DELETE FROM notes WHERE id IN (SELECT id FROM app.all_users.notes)")
+        .await;
     db.user("ana").fails(Reason::PermissionDenied, "UPDATE app.all_users.notes SET body = ''").await;
 }
 
@@ -106,7 +110,8 @@ async fn conditions_on_all_users_are_exact() {
 async fn odd_user_ids_have_rows_of_their_own() {
     let db = notes().await;
     let long = "ü".repeat(200);
-    let ids = ["../../etc", "ana/", "ana\0", "ana\0\0", "\0", "🙂", "ANA", " ana", "'; DROP TABLE app.notes; --", &long];
+    let ids =
+        ["../../etc", "ana/", "ana\0", "ana\0\0", "\0", "🙂", "ANA", " ana", "'; DROP TABLE app.notes; --", &long];
     for id in ids {
         assert_eq!(db.user(id).value("SELECT count(*) FROM notes").await, "0", "{id:?}");
         db.user(id).run("INSERT INTO notes VALUES (1, current_user())").await;

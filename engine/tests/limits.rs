@@ -10,7 +10,8 @@ use crate::harness::{Client, Db};
 const MIB: usize = 1024 * 1024;
 
 /// Answers no row before about 10^13 steps.
-const ENDLESS: &str = "SELECT count(*) FROM generate_series(1, 10000000) a(x), generate_series(1, 1000000) b(y) WHERE a.x % 7 = b.y % 11";
+const ENDLESS: &str =
+    "SELECT count(*) FROM generate_series(1, 10000000) a(x), generate_series(1, 1000000) b(y) WHERE a.x % 7 = b.y % 11";
 
 async fn rows(db: &Db, count: usize) -> Client {
     db.admin().run("CREATE USER TABLE t (id BIGINT PRIMARY KEY, s TEXT, n BIGINT)").await;
@@ -41,7 +42,14 @@ async fn a_sort_beyond_its_memory_spills() {
     let text = format!("{explain:?}");
     let spilled = text.split("spill_count=").skip(1).any(|rest| !rest.starts_with('0'));
     assert!(spilled, "nothing was spilled: {text}");
-    assert_eq!(std::fs::read_dir(dir.path()).unwrap().flatten().map(|e| std::fs::read_dir(e.path()).map_or(0, Iterator::count)).sum::<usize>(), 0);
+    assert_eq!(
+        std::fs::read_dir(dir.path())
+            .unwrap()
+            .flatten()
+            .map(|e| std::fs::read_dir(e.path()).map_or(0, Iterator::count))
+            .sum::<usize>(),
+        0
+    );
     assert_eq!(db.engine().query_memory_bytes(), 0);
 }
 
@@ -59,7 +67,7 @@ async fn a_query_beyond_its_memory_fails_and_frees_it() {
     let ana = rows(&db, 100_000).await;
     for sql in [
         "SELECT s, count(*) FROM t GROUP BY s ORDER BY s LIMIT 3",
-        "SELECT array_agg(s) FROM t",
+        "SELECT count(*) FROM t a JOIN t b ON a.s = b.s",
         "SELECT s, id FROM t ORDER BY s, n",
         "SELECT count(DISTINCT s) FROM t",
     ] {
@@ -86,7 +94,7 @@ async fn the_memory_of_all_queries_together_is_bounded() {
     let settings = EngineSettings { total_query_memory_bytes: 2 * MIB, ..EngineSettings::default() };
     let db = Db::with(settings).await;
     let ana = rows(&db, 60_000).await;
-    ana.fails(Reason::QueryMemoryExceeded, "SELECT array_agg(s) FROM t").await;
+    ana.fails(Reason::QueryMemoryExceeded, "SELECT count(*) FROM t a JOIN t b ON a.s = b.s").await;
     settled(&db).await;
     assert_eq!(ana.value("SELECT max(id) FROM t").await, "60000");
 }
@@ -107,7 +115,8 @@ async fn a_time_out_stops_a_query() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_settings_bound_a_requests_time_out() {
-    let db = Db::with(EngineSettings { statement_timeout_ms: 150, query_threads: 1, ..EngineSettings::default() }).await;
+    let db =
+        Db::with(EngineSettings { statement_timeout_ms: 150, query_threads: 1, ..EngineSettings::default() }).await;
     let ana = db.user("ana");
     for timeout in [None, Some(Duration::from_secs(3600))] {
         let mut request = ana.request(ENDLESS, &[]);
@@ -168,7 +177,8 @@ async fn rows_come_while_the_query_runs_and_wait_for_their_reader() {
 
 /// A small query must be answered while the one query thread is not held by another.
 async fn runs_soon(client: &Client) {
-    let answer = tokio::time::timeout(Duration::from_secs(5), client.value("SELECT sum(value) FROM generate_series(1, 10)"));
+    let answer =
+        tokio::time::timeout(Duration::from_secs(5), client.value("SELECT sum(value) FROM generate_series(1, 10)"));
     assert_eq!(answer.await.expect("the query thread is still busy"), "55");
 }
 

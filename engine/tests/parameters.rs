@@ -1,13 +1,15 @@
 //! `$1…$n`, the plan cache, and what is bound to each run of a plan.
 
-use kalamdb_engine::{Parameter, Reason, SqlType};
 use datafusion::common::ScalarValue;
+use kalamdb_engine::{Parameter, Reason, SqlType};
 
 use crate::harness::{Db, boolean, double, int, null, table, text};
 
 async fn numbers() -> Db {
     let db = Db::memory().await;
-    db.admin().run("CREATE USER TABLE t (id BIGINT PRIMARY KEY, n INT, d DECIMAL(10, 2), s TEXT, at TIMESTAMP, b BOOLEAN)").await;
+    db.admin()
+        .run("CREATE USER TABLE t (id BIGINT PRIMARY KEY, n INT, d DECIMAL(10, 2), s TEXT, at TIMESTAMP, b BOOLEAN)")
+        .await;
     db
 }
 
@@ -18,7 +20,8 @@ async fn each_type_of_parameter_reaches_its_column() {
     let insert = "INSERT INTO t VALUES ($1, $2, $3, $4, $5, $6)";
     ana.run_with(insert, &[int(1), int(7), text("12.30"), text("x"), text("2026-01-02 03:04:05"), boolean(true)]).await;
     ana.run_with(insert, &[int(2), int(8), double(0.5), text(""), null(), null()]).await;
-    let at = Parameter { value: ScalarValue::TimestampMicrosecond(Some(1_000_000), None), sql_type: SqlType::Timestamp };
+    let at =
+        Parameter { value: ScalarValue::TimestampMicrosecond(Some(1_000_000), None), sql_type: SqlType::Timestamp };
     ana.run_with(insert, &[int(3), null(), int(4), null(), at, boolean(false)]).await;
     assert_eq!(
         ana.rows("SELECT * FROM t ORDER BY id").await,
@@ -40,7 +43,10 @@ async fn parameters_stand_in_every_part_of_a_query() {
         async move { ana.run_with(sql, &p).await.rows }
     };
     assert_eq!(rows("SELECT s FROM t WHERE id = $1", vec![int(2)]).await, table(&[["b"]]));
-    assert_eq!(rows("SELECT s FROM t WHERE id IN ($1, $2) ORDER BY id", vec![int(3), int(1)]).await, table(&[["a"], ["c"]]));
+    assert_eq!(
+        rows("SELECT s FROM t WHERE id IN ($1, $2) ORDER BY id", vec![int(3), int(1)]).await,
+        table(&[["a"], ["c"]])
+    );
     assert_eq!(rows("SELECT s FROM t WHERE n > $1 ORDER BY id LIMIT $2", vec![int(5), int(1)]).await, table(&[["a"]]));
     assert_eq!(rows("SELECT n + $1 FROM t WHERE id = 1", vec![int(5)]).await, table(&[["15"]]));
     assert_eq!(rows("SELECT $1 || $2", vec![text("a"), text("b")]).await, table(&[["ab"]]));
@@ -51,7 +57,36 @@ async fn parameters_stand_in_every_part_of_a_query() {
     assert_eq!(rows("SELECT count(*) FROM t WHERE s = $1 OR s = $1", vec![text("a")]).await, table(&[["1"]]));
     assert_eq!(rows("SELECT id FROM t WHERE n = $1", vec![double(20.0)]).await, table(&[["2"]]));
     assert_eq!(rows("SELECT id FROM t WHERE id = $1", vec![double(1.5)]).await, Vec::<Vec<String>>::new());
-    assert_eq!(rows("WITH c AS (SELECT id FROM t WHERE n >= $1) SELECT sum(id) FROM c", vec![int(20)]).await, table(&[["5"]]));
+    assert_eq!(
+        rows("WITH c AS (SELECT id FROM t WHERE n >= $1) SELECT sum(id) FROM c", vec![int(20)]).await,
+        table(&[["5"]])
+    );
+}
+
+#[tokio::test]
+async fn lists_that_meet_hold_parameters_and_columns() {
+    let db = numbers().await;
+    let ana = db.user("ana");
+    ana.run("INSERT INTO t (id, n) VALUES (1, 1), (2, 1), (18, 18), (20, 5)").await;
+    for (condition, ids) in [
+        ("id IN ($1, 5, 20, 7) AND id IN (18, 1, 30, 40)", vec!["18"]),
+        ("id IN ($1, 5, 20, 7) AND id NOT IN (18, 1, 30, 40)", vec!["20"]),
+        ("id IN (18, 20, 1, 2) AND id NOT IN ($1, 5, 6, 7)", vec!["1", "2", "20"]),
+        ("id NOT IN ($1, 1, 2, 3) OR id NOT IN (18, 20, 2, 3)", vec!["1", "20"]),
+        ("id IN (n, 100, 200, 300) AND id IN (1, 18, 20, 2)", vec!["1", "18"]),
+    ] {
+        let sql = format!("SELECT id FROM t WHERE ({condition}) AND $1 > 0 ORDER BY id");
+        let rows = ana.run_with(sql, &[int(18)]).await.rows;
+        assert_eq!(rows, ids.iter().map(|id| vec![(*id).to_owned()]).collect::<Vec<_>>(), "{condition}");
+    }
+    let sql = "UPDATE t SET d = CASE WHEN id IN (n, 100, 200, 300) AND id IN (1, 18, 20, 2) THEN 1 ELSE 0 END";
+    ana.run(sql).await;
+    assert_eq!(ana.value("SELECT sum(d) FROM t").await, "2.00");
+    let many: Vec<String> = (1..=2_000).map(|i| format!("${i}")).collect();
+    let values: Vec<Parameter> = (1..=2_000).map(int).collect();
+    let list = many.join(", ");
+    let sql = format!("SELECT count(*) FROM t WHERE id IN ({list}) AND n IN ({list})");
+    assert_eq!(ana.run_with(sql, &values).await.rows, table(&[["4"]]));
 }
 
 #[tokio::test]
@@ -64,7 +99,8 @@ async fn lists_are_parameters() {
         &[ScalarValue::Int64(Some(1)), ScalarValue::Int64(Some(3))],
         &arrow::datatypes::DataType::Int64,
     ));
-    let answer = ana.run_with("SELECT id FROM t WHERE id = ANY($1) ORDER BY id", &[Parameter { value: list, sql_type }]).await;
+    let answer =
+        ana.run_with("SELECT id FROM t WHERE id = ANY($1) ORDER BY id", &[Parameter { value: list, sql_type }]).await;
     assert_eq!(answer.rows, table(&[["1"], ["3"]]));
 }
 
@@ -195,7 +231,9 @@ async fn statements_that_look_alike_are_not_confused() {
 #[tokio::test]
 async fn now_and_current_user_belong_to_each_run() {
     let db = Db::memory().await;
-    db.admin().run("CREATE USER TABLE t (id BIGINT PRIMARY KEY, at TIMESTAMP DEFAULT NOW(), who TEXT DEFAULT CURRENT_USER())").await;
+    db.admin()
+        .run("CREATE USER TABLE t (id BIGINT PRIMARY KEY, at TIMESTAMP DEFAULT NOW(), who TEXT DEFAULT CURRENT_USER())")
+        .await;
     let sql = "SELECT NOW(), CURRENT_USER(), CURRENT_DATE";
     assert_eq!(db.user("ana").rows(sql).await, table(&[["2026-01-02T03:04:05.000006", "ana", "2026-01-02"]]));
     db.user("ana").run("INSERT INTO t (id) VALUES (1)").await;

@@ -27,20 +27,47 @@ async fn all_of_sql() {
     let (_db, ana) = sales().await;
     for (sql, rows) in [
         ("SELECT who, sum(n) FROM sales GROUP BY who HAVING sum(n) > 5 ORDER BY who", vec![["x", "40"], ["y", "25"]]),
-        ("SELECT a.id, b.id FROM sales a JOIN sales b ON a.who = b.who AND a.id < b.id ORDER BY 1", vec![["1", "3"], ["2", "5"]]),
-        ("SELECT s.id, o.m FROM sales s LEFT JOIN (SELECT max(id) m FROM sales) o ON s.id = o.m WHERE s.id > 3 ORDER BY 1", vec![["4", "NULL"], ["5", "5"]]),
-        ("SELECT id, row_number() OVER (PARTITION BY who ORDER BY n DESC) FROM sales WHERE who = 'x' ORDER BY 1", vec![["1", "2"], ["3", "1"]]),
+        (
+            "SELECT a.id, b.id FROM sales a JOIN sales b ON a.who = b.who AND a.id < b.id ORDER BY 1",
+            vec![["1", "3"], ["2", "5"]],
+        ),
+        (
+            "SELECT s.id, o.m FROM sales s LEFT JOIN (SELECT max(id) m FROM sales) o ON s.id = o.m WHERE s.id > 3 ORDER BY 1",
+            vec![["4", "NULL"], ["5", "5"]],
+        ),
+        (
+            "SELECT id, row_number() OVER (PARTITION BY who ORDER BY n DESC) FROM sales WHERE who = 'x' ORDER BY 1",
+            vec![["1", "2"], ["3", "1"]],
+        ),
         ("SELECT id, sum(n) OVER (ORDER BY id) FROM sales WHERE id < 3 ORDER BY id", vec![["1", "10"], ["2", "30"]]),
-        ("WITH RECURSIVE r(i, f) AS (SELECT 1, 1 UNION ALL SELECT i + 1, f * (i + 1) FROM r WHERE i < 4) SELECT i, f FROM r WHERE i > 2 ORDER BY i", vec![["3", "6"], ["4", "24"]]),
+        (
+            "WITH RECURSIVE r(i, f) AS (SELECT 1, 2 - 1 UNION ALL SELECT i + 1, f * (i + 1) FROM r WHERE i < 4) SELECT i, f FROM r WHERE i > 2 ORDER BY i",
+            vec![["3", "6"], ["4", "24"]],
+        ),
         ("SELECT id, who FROM sales WHERE n = (SELECT max(n) FROM sales)", vec![["3", "x"]]),
-        ("SELECT id, n FROM sales s WHERE EXISTS (SELECT 1 FROM sales o WHERE o.who = s.who AND o.n > s.n) ORDER BY id", vec![["1", "10"], ["5", "5"]]),
-        ("SELECT who, n FROM sales WHERE id = 1 UNION ALL SELECT who, n FROM sales WHERE id = 2 ORDER BY who", vec![["x", "10"], ["y", "20"]]),
+        (
+            "SELECT id, n FROM sales s WHERE EXISTS (SELECT 1 FROM sales o WHERE o.who = s.who AND o.n > s.n) ORDER BY id",
+            vec![["1", "10"], ["5", "5"]],
+        ),
+        (
+            "SELECT who, n FROM sales WHERE id = 1 UNION ALL SELECT who, n FROM sales WHERE id = 2 ORDER BY who",
+            vec![["x", "10"], ["y", "20"]],
+        ),
         ("SELECT id, n FROM sales WHERE who = 'x' EXCEPT SELECT id, n FROM sales WHERE id = 1", vec![["3", "30"]]),
         ("SELECT count(*), count(n) FROM sales", vec![["5", "4"]]),
         ("SELECT count(*) FILTER (WHERE who = 'x'), avg(n) FROM sales", vec![["2", "16.25"]]),
-        ("SELECT date_trunc('month', max(at)), extract(day FROM min(at)) FROM sales", vec![["2026-01-01T00:00:00", "1"]]),
-        ("SELECT id, CASE WHEN n IS NULL THEN 'none' ELSE 'some' END FROM sales WHERE id > 3 ORDER BY id", vec![["4", "none"], ["5", "some"]]),
-        ("SELECT DISTINCT ON (who) who, id FROM sales WHERE who IS NOT NULL ORDER BY who, id DESC", vec![["x", "3"], ["y", "5"]]),
+        (
+            "SELECT date_trunc('month', max(at)), extract(day FROM min(at)) FROM sales",
+            vec![["2026-01-01T00:00:00", "1"]],
+        ),
+        (
+            "SELECT id, CASE WHEN n IS NULL THEN 'none' ELSE 'some' END FROM sales WHERE id > 3 ORDER BY id",
+            vec![["4", "none"], ["5", "some"]],
+        ),
+        (
+            "SELECT DISTINCT ON (who) who, id FROM sales WHERE who IS NOT NULL ORDER BY who, id DESC",
+            vec![["x", "3"], ["y", "5"]],
+        ),
         ("VALUES (1, 'a'), (2, 'b')", vec![["1", "a"], ["2", "b"]]),
         ("SELECT unnest([1, 2]), 'z'", vec![["1", "z"], ["2", "z"]]),
     ] {
@@ -51,8 +78,14 @@ async fn all_of_sql() {
 #[tokio::test]
 async fn aggregates_over_nothing() {
     let (_db, ana) = sales().await;
-    assert_eq!(ana.rows("SELECT count(*), sum(n), max(who) FROM sales WHERE false").await, table(&[["0", "NULL", "NULL"]]));
-    assert_eq!(ana.rows("SELECT who, count(*) FROM sales WHERE id > 100 GROUP BY who").await, Vec::<Vec<String>>::new());
+    assert_eq!(
+        ana.rows("SELECT count(*), sum(n), max(who) FROM sales WHERE false").await,
+        table(&[["0", "NULL", "NULL"]])
+    );
+    assert_eq!(
+        ana.rows("SELECT who, count(*) FROM sales WHERE id > 100 GROUP BY who").await,
+        Vec::<Vec<String>>::new()
+    );
 }
 
 #[tokio::test]
@@ -86,7 +119,10 @@ async fn an_order_by_key_is_the_scans_own() {
     assert_eq!(ana.run_with(page, &[int(4)]).await.rows, table(&[["3"], ["2"]]));
     // Orders that begin otherwise are sorted.
     assert!(plan(&ana, "SELECT * FROM sales ORDER BY n DESC, id LIMIT 1").await.contains("SortExec"));
-    assert_eq!(ana.rows("SELECT id FROM sales ORDER BY id DESC NULLS LAST, n").await, table(&[["5"], ["4"], ["3"], ["2"], ["1"]]));
+    assert_eq!(
+        ana.rows("SELECT id FROM sales ORDER BY id DESC NULLS LAST, n").await,
+        table(&[["5"], ["4"], ["3"], ["2"], ["1"]])
+    );
     assert_eq!(ana.rows("SELECT who FROM sales ORDER BY id DESC LIMIT 1 OFFSET 2").await, table(&[["x"]]));
 }
 
@@ -164,11 +200,16 @@ async fn a_scan_of_many_batches_is_whole() {
     db.admin().run("CREATE USER TABLE big (id BIGINT PRIMARY KEY, n BIGINT, s TEXT)").await;
     let ana = db.user("ana");
     ana.run("INSERT INTO big SELECT value, value % 97, 'row ' || value FROM generate_series(1, 50000)").await;
-    assert_eq!(ana.rows("SELECT count(*), sum(id), count(DISTINCT n) FROM big").await, table(&[["50000", "1250025000", "97"]]));
+    assert_eq!(
+        ana.rows("SELECT count(*), sum(id), count(DISTINCT n) FROM big").await,
+        table(&[["50000", "1250025000", "97"]])
+    );
     let ids = |rows: Vec<Vec<String>>| rows.into_iter().map(|r| r[0].parse::<i64>().unwrap()).collect::<Vec<_>>();
     assert!(ids(ana.rows("SELECT id FROM big ORDER BY id").await).into_iter().eq(1..=50_000));
     assert!(ids(ana.rows("SELECT id FROM big ORDER BY id DESC").await).into_iter().eq((1..=50_000).rev()));
-    assert!(ids(ana.rows("SELECT id FROM big WHERE n = 5 ORDER BY id DESC LIMIT 600").await).is_sorted_by(|a, b| a > b));
+    assert!(
+        ids(ana.rows("SELECT id FROM big WHERE n = 5 ORDER BY id DESC LIMIT 600").await).is_sorted_by(|a, b| a > b)
+    );
     assert_eq!(ana.value("SELECT s FROM big WHERE id = 49999").await, "row 49999");
     assert_eq!(ana.rows("SELECT id FROM big WHERE n = 96 LIMIT 3").await.len(), 3);
 }

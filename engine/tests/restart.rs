@@ -98,7 +98,12 @@ async fn a_closed_engine_refuses_statements() {
     let ana = db.user("ana");
     db.engine().close();
     db.engine().close();
-    for sql in ["INSERT INTO t VALUES (1)", "SELECT count(*) FROM t", "CREATE NAMESPACE x", "DELETE FROM t WHERE id = 1 RETURNING id + 1"] {
+    for sql in [
+        "INSERT INTO t VALUES (1)",
+        "SELECT count(*) FROM t",
+        "CREATE NAMESPACE x",
+        "DELETE FROM t WHERE id = 1 RETURNING id + 1",
+    ] {
         let outcome = db.admin().try_run(sql).await;
         match outcome {
             Err(error) => assert_eq!(error.reason(), Reason::ShuttingDown, "{sql}: {error}"),

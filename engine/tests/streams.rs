@@ -62,7 +62,8 @@ async fn the_key_of_an_expired_row_is_free() {
     ana.fails(Reason::PrimaryKeyViolation, "INSERT INTO typing VALUES ('a', 'second')").await;
     db.env.advance_us(11 * SECOND);
     ana.run("INSERT INTO typing VALUES ('a', 'second')").await;
-    let upsert = "INSERT INTO typing VALUES ('b', 'third') ON CONFLICT (id) DO UPDATE SET who = typing.who || '!' RETURNING who";
+    let upsert =
+        "INSERT INTO typing VALUES ('b', 'third') ON CONFLICT (id) DO UPDATE SET who = typing.who || '!' RETURNING who";
     assert_eq!(ana.rows(upsert).await, table(&[["third"]]));
     assert_eq!(ana.run("INSERT INTO typing VALUES ('a', 'x') ON CONFLICT DO NOTHING").await.row_count, 0);
     ana.fails(Reason::PrimaryKeyViolation, "INSERT INTO typing VALUES ('c', ''), ('a', '')").await;
@@ -122,10 +123,8 @@ async fn writers_and_the_sweep_do_not_disturb_each_other() {
 #[tokio::test]
 async fn expired_rows_stay_gone_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
-    let settings = EngineSettings {
-        storage: kalamdb_engine::StorageSettings::Directory(dir.path().to_path_buf()),
-        ..unswept()
-    };
+    let settings =
+        EngineSettings { storage: kalamdb_engine::StorageSettings::Directory(dir.path().to_path_buf()), ..unswept() };
     let mut db = typing(settings).await;
     db.user("ana").run("INSERT INTO typing VALUES ('a', 'ana')").await;
     db.env.advance_us(6 * SECOND);

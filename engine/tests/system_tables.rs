@@ -67,7 +67,15 @@ async fn table_schemas_keep_every_version() {
     );
     let versions = db.user("ana").session.schema_versions("chat", "messages").unwrap();
     let names: Vec<Vec<&str>> = versions.iter().map(|v| v.columns.iter().map(|c| c.name.as_str()).collect()).collect();
-    assert_eq!(names, [vec!["id", "body", "at"], vec!["id", "body", "at", "n"], vec!["id", "text", "at", "n"], vec!["id", "text", "at"]]);
+    assert_eq!(
+        names,
+        [
+            vec!["id", "body", "at"],
+            vec!["id", "body", "at", "n"],
+            vec!["id", "text", "at", "n"],
+            vec!["id", "text", "at"]
+        ]
+    );
     let json = db.user("ana").rows("SELECT columns FROM system.table_schemas WHERE schema_version = 3").await;
     let columns: serde_json::Value = serde_json::from_str(&json[0][0]).unwrap();
     assert_eq!(columns.as_array().unwrap().len(), 4);
@@ -82,7 +90,8 @@ async fn information_schema_is_the_standards() {
         table(&[["app"], ["chat"], ["information_schema"], ["system"]])
     );
     assert_eq!(
-        ana.rows("SELECT table_name, table_type FROM information_schema.tables WHERE table_schema = 'chat' ORDER BY 1").await,
+        ana.rows("SELECT table_name, table_type FROM information_schema.tables WHERE table_schema = 'chat' ORDER BY 1")
+            .await,
         table(&[["messages", "USER"], ["rooms", "SHARED"], ["typing", "STREAM"]])
     );
     assert_eq!(
@@ -95,7 +104,8 @@ async fn information_schema_is_the_standards() {
     );
     let system = ana.rows("SELECT table_name FROM information_schema.tables WHERE table_type = 'SYSTEM' AND table_schema = 'system' ORDER BY 1").await;
     assert_eq!(system, table(&[["columns"], ["namespaces"], ["settings"], ["table_schemas"], ["tables"]]));
-    let described = ana.value("SELECT count(*) FROM information_schema.columns WHERE table_schema = 'information_schema'").await;
+    let described =
+        ana.value("SELECT count(*) FROM information_schema.columns WHERE table_schema = 'information_schema'").await;
     assert_eq!(described, (2 + 4 + 8).to_string());
 }
 
@@ -128,7 +138,10 @@ async fn show_and_describe() {
         let property = |name: &str| rows.iter().find(|r| r[0] == name && r[1] == "property").map(|r| r[2].clone());
         assert_eq!(property("table_type").as_deref(), Some("USER"));
         assert_eq!(property("current_schema_version").as_deref(), Some("1"));
-        assert!(property("schema_history").or(property("history")).is_some_and(|h| h.contains("system.table_schemas")) || rows.iter().any(|r| r[2].contains("system.table_schemas")));
+        assert!(
+            property("schema_history").or(property("history")).is_some_and(|h| h.contains("system.table_schemas"))
+                || rows.iter().any(|r| r[2].contains("system.table_schemas"))
+        );
     }
     let rows = ana.rows("DESCRIBE chat.typing").await;
     assert!(rows.iter().any(|r| r[0] == "ttl" && r[2] == "30 seconds"), "{rows:?}");
@@ -165,7 +178,10 @@ async fn the_catalog_as_values() {
     assert_eq!(session.table("chat", "none").unwrap_err().reason(), Reason::TableNotFound);
     assert!(session.create_namespace("more", false, vec![("a".to_owned(), "b".to_owned())]).await.unwrap());
     assert!(!session.create_namespace("more", true, Vec::new()).await.unwrap());
-    assert_eq!(session.create_namespace("more", false, Vec::new()).await.unwrap_err().reason(), Reason::NamespaceExists);
+    assert_eq!(
+        session.create_namespace("more", false, Vec::new()).await.unwrap_err().reason(),
+        Reason::NamespaceExists
+    );
     session.alter_namespace("more", vec![("a".to_owned(), "c".to_owned())]).await.unwrap();
     let more = session.namespaces().unwrap().into_iter().find(|n| n.name == "more").unwrap();
     assert_eq!(more.options["a"], "c");

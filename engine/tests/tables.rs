@@ -192,7 +192,10 @@ async fn defaults_are_evaluated_for_each_row() {
     ana.run("INSERT INTO t DEFAULT VALUES").await;
     ana.run("INSERT INTO t (n) SELECT value FROM generate_series(1, 10)").await;
     assert_eq!(
-        ana.rows("SELECT count(*), count(DISTINCT id), count(DISTINCT u), count(DISTINCT l), count(DISTINCT who) FROM t").await,
+        ana.rows(
+            "SELECT count(*), count(DISTINCT id), count(DISTINCT u), count(DISTINCT l), count(DISTINCT who) FROM t"
+        )
+        .await,
         table(&[["14", "14", "14", "14", "1"]])
     );
     assert_eq!(ana.rows("SELECT n FROM t ORDER BY id LIMIT 4").await, table(&[["1"], ["5"], ["NULL"], ["5"]]));
@@ -224,5 +227,10 @@ async fn a_table_can_have_many_columns() {
     let row = ana.rows("SELECT * FROM wide").await.remove(0);
     assert_eq!((row.len(), row[8].as_str(), row[500].as_str(), row[400].as_str()), (501, "NULL", "498", "399"));
     let columns: Vec<String> = (0..1_601).map(|i| format!("c{i} BIGINT")).collect();
-    db.admin().fails(Reason::InvalidTableDefinition, format!("CREATE USER TABLE wider (id BIGINT PRIMARY KEY, {})", columns.join(", "))).await;
+    db.admin()
+        .fails(
+            Reason::InvalidTableDefinition,
+            format!("CREATE USER TABLE wider (id BIGINT PRIMARY KEY, {})", columns.join(", ")),
+        )
+        .await;
 }

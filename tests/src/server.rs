@@ -81,10 +81,11 @@ struct Shared {
     _alive: Option<ChildStdin>,
 }
 
-/// Runs `"$@"`, and kills it once stdin closes. `$0` is the folder to remove then.
-const WATCHDOG: &str = r#"trap : INT TERM
-"$@" 2>"$0/server.log" &
+/// Runs `"$@"`, and kills it once stdin closes. `$0` is the folder to remove then, whatever signals the terminal or a
+/// time-out sends to all processes of the test run meanwhile.
+const WATCHDOG: &str = r#""$@" 2>"$0/server.log" &
 server=$!
+trap '' HUP INT TERM
 read -r _
 exec 2>/dev/null
 kill -KILL "$server"

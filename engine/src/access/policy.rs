@@ -33,7 +33,11 @@ pub(crate) fn may_use_table(caller: &Caller, table: &Table, scope: TableScope) -
             } else {
                 Err(Error::new(
                     Reason::PermissionDenied,
-                    format!("Reading {}.all_users.{} needs role service, dba or system.", table.namespace(), table.name()),
+                    format!(
+                        "Reading {}.all_users.{} needs role service, dba or system.",
+                        table.namespace(),
+                        table.name()
+                    ),
                 ))
             }
         }
@@ -54,10 +58,7 @@ pub(crate) fn may_use_table(caller: &Caller, table: &Table, scope: TableScope) -
         }
         (TableKind::Shared, TableScope::ActingUser | TableScope::AllUsers) => Err(Error::new(
             Reason::InvalidStatement,
-            format!(
-                "Table {0} is SHARED and has no partitions of users; name it as {0}.",
-                table.full_name()
-            ),
+            format!("Table {0} is SHARED and has no partitions of users; name it as {0}.", table.full_name()),
         )),
     }
 }
@@ -92,7 +93,10 @@ pub(crate) fn require_operator(caller: &Caller, what: &str) -> Result<()> {
 }
 
 fn needs_dba(caller: &Caller, what: &str) -> Error {
-    Error::new(Reason::PermissionDenied, format!("{what} needs role dba or system; the caller's role is {}.", caller.role))
+    Error::new(
+        Reason::PermissionDenied,
+        format!("{what} needs role dba or system; the caller's role is {}.", caller.role),
+    )
 }
 
 fn shared_access(caller: &Caller, table: &Table) -> bool {

@@ -20,9 +20,7 @@ use crate::{
     env::Env,
     error::{Error, Reason, Result},
     exec::{from_commit, from_store},
-    sql::{
-        Access, AlterTable, AlterTableAction, ColumnDefinition, CreateTable, Name, TableKind,
-    },
+    sql::{Access, AlterTable, AlterTableAction, ColumnDefinition, CreateTable, Name, TableKind},
     types::SqlType,
 };
 
@@ -59,8 +57,7 @@ impl Catalog {
         env: Arc<dyn Env>,
     ) -> Result<Self> {
         let mut state = CatalogState::empty();
-        let mut cursor =
-            snapshot.cursor(Keyspace::Catalog, catalog_keys(), Direction::Forward).map_err(from_store)?;
+        let mut cursor = snapshot.cursor(Keyspace::Catalog, catalog_keys(), Direction::Forward).map_err(from_store)?;
         while cursor.valid() {
             match CatalogKey::decode(cursor.key()).map_err(Error::internal)? {
                 CatalogKey::NextNamespaceId => state.next_namespace_id = decode(cursor.value())?,
@@ -84,6 +81,11 @@ impl Catalog {
     /// The current state.
     pub(crate) fn state(&self) -> Arc<CatalogState> {
         self.inner.state.load_full()
+    }
+
+    /// Whether `state` is still the current one.
+    pub(crate) fn is_state(&self, state: &Arc<CatalogState>) -> bool {
+        Arc::ptr_eq(&self.inner.state.load(), state)
     }
 
     /// Creates a namespace. False: it existed and `if_not_exists` was set.
@@ -198,7 +200,10 @@ impl Catalog {
         let mut record = table.record().clone();
         let Some(description) = self.apply(&table, &mut record, &statement.action)? else { return Ok(false) };
         if record.versions.len() >= MAX_SCHEMA_VERSIONS {
-            return Err(invalid(format!("Table {} has {MAX_SCHEMA_VERSIONS} schema versions, the most there can be.", table.full_name())));
+            return Err(invalid(format!(
+                "Table {} has {MAX_SCHEMA_VERSIONS} schema versions, the most there can be.",
+                table.full_name()
+            )));
         }
         if let Some(last) = record.versions.last_mut() {
             last.change = description;
@@ -262,7 +267,10 @@ impl Catalog {
     fn new_columns(&self, statement: &CreateTable) -> Result<Vec<ColumnRecord>> {
         let table = &statement.table.table.text;
         if statement.columns.len() > MAX_COLUMNS {
-            return Err(invalid(format!("Table {table} has {} columns; the most is {MAX_COLUMNS}.", statement.columns.len())));
+            return Err(invalid(format!(
+                "Table {table} has {} columns; the most is {MAX_COLUMNS}.",
+                statement.columns.len()
+            )));
         }
         let key = match statement.primary_key.as_slice() {
             [key] => key,
@@ -302,8 +310,11 @@ impl Catalog {
         }
         let Some(key_column) = columns.iter().find(|c| c.primary_key) else {
             return Err(at(
-                Error::new(Reason::ColumnNotFound, format!("The PRIMARY KEY names column \"{}\", which table {table} does not define.", key.text))
-                    .with("column", key.text.as_str()),
+                Error::new(
+                    Reason::ColumnNotFound,
+                    format!("The PRIMARY KEY names column \"{}\", which table {table} does not define.", key.text),
+                )
+                .with("column", key.text.as_str()),
                 key,
             ));
         };
@@ -387,7 +398,10 @@ impl Catalog {
                     return Err(column_exists(table, &column.name));
                 }
                 if usize::from(record.next_column_id) >= MAX_COLUMNS {
-                    return Err(invalid(format!("Table {} has had {MAX_COLUMNS} columns, the most there can be.", table.full_name())));
+                    return Err(invalid(format!(
+                        "Table {} has had {MAX_COLUMNS} columns, the most there can be.",
+                        table.full_name()
+                    )));
                 }
                 let mut added = self.new_column(ColumnId::new(record.next_column_id), column)?;
                 added.fill = self.fill_of(&added, column).map_err(|e| at(e, &column.name))?;
@@ -402,7 +416,10 @@ impl Catalog {
                     Err(e) => return Err(at(e, column)),
                 };
                 if index == table.key_index() {
-                    return Err(at(invalid(format!("Column \"{}\" is the PRIMARY KEY and cannot be dropped.", column.text)), column));
+                    return Err(at(
+                        invalid(format!("Column \"{}\" is the PRIMARY KEY and cannot be dropped.", column.text)),
+                        column,
+                    ));
                 }
                 columns.remove(index);
                 format!("DROP COLUMN {}", column.text)
@@ -464,11 +481,7 @@ impl Catalog {
                 Err(invalid(format!("Column \"{}\" is NOT NULL and its DEFAULT is NULL.", column.name)))
             }
             Default::Constant(_) => Ok(Some(text.clone())),
-            Default::Now => {
-                let seconds = self.inner.env.now_us().div_euclid(1_000_000);
-                let micros = self.inner.env.now_us().rem_euclid(1_000_000);
-                Ok(Some(format!("to_timestamp_seconds({seconds}) + INTERVAL '{micros} microseconds'")))
-            }
+            Default::Now => Ok(Some(format!("to_timestamp_micros({})", self.inner.env.now_us()))),
             Default::CurrentUser | Default::SnowflakeId | Default::UuidV7 | Default::Ulid => Err(invalid(format!(
                 "Rows that exist already would need a value each from DEFAULT {text}. Add column \"{}\" without it, and set \
                  the values with UPDATE.",
@@ -509,7 +522,10 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
         .map_err(|e| Error::new(Reason::Corruption, "A record of the catalog cannot be read.").with_detail(e))
 }
 
-fn checked_options(mut options: BTreeMap<String, String>, set: &[(String, String)]) -> Result<BTreeMap<String, String>> {
+fn checked_options(
+    mut options: BTreeMap<String, String>,
+    set: &[(String, String)],
+) -> Result<BTreeMap<String, String>> {
     for (key, value) in set {
         if key.is_empty() || key.len() > MAX_OPTION_BYTES || value.len() > MAX_OPTION_BYTES {
             return Err(Error::new(
@@ -526,8 +542,11 @@ fn checked_options(mut options: BTreeMap<String, String>, set: &[(String, String
 }
 
 fn column_exists(table: &Table, name: &Name) -> Error {
-    let error = Error::new(Reason::ColumnExists, format!("Table {} has a column \"{}\" already.", table.full_name(), name.text))
-        .with("column", name.text.as_str());
+    let error = Error::new(
+        Reason::ColumnExists,
+        format!("Table {} has a column \"{}\" already.", table.full_name(), name.text),
+    )
+    .with("column", name.text.as_str());
     at(error, name)
 }
 

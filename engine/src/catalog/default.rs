@@ -90,8 +90,11 @@ impl ConstantEvaluator {
         let context = if literal { CastContext::Literal } else { CastContext::Expression };
         let from = SqlType::from_arrow(value.data_type());
         let cast = cast_column(&value, &from, sql_type, column, context).map_err(|e| {
-            Error::new(Reason::InvalidTableDefinition, format!("The DEFAULT of column \"{column}\" is wrong: {}", e.message()))
-                .with("column", column)
+            Error::new(
+                Reason::InvalidTableDefinition,
+                format!("The DEFAULT of column \"{column}\" is wrong: {}", e.message()),
+            )
+            .with("column", column)
         })?;
         ScalarValue::try_from_array(&cast, 0).map(Default::Constant).map_err(Error::internal)
     }
@@ -113,17 +116,16 @@ impl ConstantEvaluator {
             .sql_to_expr(expr.clone(), &schema, &mut PlannerContext::new())
             .map_err(|e| wrong(from_datafusion(e)))?;
         if planned.is_volatile() {
-            return Err(wrong(Error::new(Reason::InvalidTableDefinition, "the expression gives another value each time.")));
+            return Err(wrong(Error::new(
+                Reason::InvalidTableDefinition,
+                "the expression gives another value each time.",
+            )));
         }
-        let physical =
-            physical_expr(&self.state, planned, &schema).map_err(|e| wrong(from_datafusion(e)))?;
+        let physical = physical_expr(&self.state, planned, &schema).map_err(|e| wrong(from_datafusion(e)))?;
         let options = RecordBatchOptions::new().with_row_count(Some(1));
         let no_columns = Arc::new(Schema::new_with_metadata(Vec::<Field>::new(), HashMap::new()));
         let one_row = RecordBatch::try_new_with_options(no_columns, Vec::new(), &options).map_err(Error::internal)?;
-        physical
-            .evaluate(&one_row)
-            .and_then(|value| value.into_array(1))
-            .map_err(|e| wrong(from_datafusion(e)))
+        physical.evaluate(&one_row).and_then(|value| value.into_array(1)).map_err(|e| wrong(from_datafusion(e)))
     }
 }
 

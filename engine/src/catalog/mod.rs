@@ -14,9 +14,7 @@ mod table;
 
 pub use info::{ColumnInfo, NamespaceInfo, SchemaVersionInfo, TableInfo};
 pub use names::{ColumnName, NamespaceName, TableLabel};
-pub(crate) use names::{
-    DELETED_COLUMN, OWNER_COLUMN, SEQ_COLUMN, UPDATED_COLUMN, did_you_mean, nearest,
-};
+pub(crate) use names::{DELETED_COLUMN, OWNER_COLUMN, SEQ_COLUMN, UPDATED_COLUMN, did_you_mean, nearest};
 
 pub(crate) use ddl::Catalog;
 pub(crate) use default::{ConstantEvaluator, Default};

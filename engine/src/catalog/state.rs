@@ -39,8 +39,10 @@ impl CatalogState {
     pub(crate) fn namespace(&self, name: &str) -> Result<&Arc<Namespace>> {
         self.namespaces.get(name).ok_or_else(|| {
             let near = nearest(name, self.namespaces.keys().map(NamespaceName::as_str));
-            let message =
-                format!("Namespace '{name}' does not exist. Create it first with CREATE NAMESPACE.{}", did_you_mean(near));
+            let message = format!(
+                "Namespace '{name}' does not exist. Create it first with CREATE NAMESPACE.{}",
+                did_you_mean(near)
+            );
             let error = Error::new(Reason::NamespaceNotFound, message).with("namespace", name);
             match near {
                 Some(near) => error.with("nearest", near),
@@ -85,5 +87,4 @@ impl CatalogState {
             .and_then(|tables| tables.get(table.name()))
             .is_some_and(|now| std::ptr::eq(Arc::as_ptr(now), table))
     }
-
 }

@@ -98,13 +98,11 @@ impl Table {
     pub(crate) fn new(record: TableRecord, constants: &ConstantEvaluator) -> Result<Self> {
         let damaged = || Error::internal(format!("the record of table {} has no schema version or key", record.id));
         let current = record.versions.last().ok_or_else(damaged)?;
-        let columns =
-            current.columns.iter().map(|c| Column::new(c, constants)).collect::<Result<Vec<_>>>()?;
+        let columns = current.columns.iter().map(|c| Column::new(c, constants)).collect::<Result<Vec<_>>>()?;
         let key = current.columns.iter().position(|c| c.primary_key).ok_or_else(damaged)?;
         let by_name = columns.iter().enumerate().map(|(i, c)| (c.name.clone(), i)).collect();
 
-        let mut fields: Vec<Field> =
-            columns.iter().map(|c| c.sql_type.to_field(c.name.as_str(), c.nullable)).collect();
+        let mut fields: Vec<Field> = columns.iter().map(|c| c.sql_type.to_field(c.name.as_str(), c.nullable)).collect();
         let schema = Arc::new(Schema::new(fields.clone()));
         fields.push(SqlType::BigInt.to_field(SEQ_COLUMN, false));
         fields.push(SqlType::TimestampTz.to_field(UPDATED_COLUMN, false));

@@ -80,6 +80,9 @@ impl StatementContext {
 
 impl fmt::Debug for StatementContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StatementContext").field("caller", &self.caller).field("now_us", &self.now_us).finish_non_exhaustive()
+        f.debug_struct("StatementContext")
+            .field("caller", &self.caller)
+            .field("now_us", &self.now_us)
+            .finish_non_exhaustive()
     }
 }

@@ -26,10 +26,12 @@ pub(crate) async fn run(
         Statement::AlterNamespace(alter) => alter_namespace(shared, caller, &alter.name, &alter.options)
             .await
             .map(|()| format!("Namespace {} altered", alter.name.text)),
-        Statement::DropNamespace(drop) => drop_namespace(shared, caller, &drop.name, drop.if_exists).await.map(|dropped| {
-            let name = &drop.name.text;
-            if dropped { format!("Namespace {name} dropped") } else { format!("Namespace {name} does not exist") }
-        }),
+        Statement::DropNamespace(drop) => {
+            drop_namespace(shared, caller, &drop.name, drop.if_exists).await.map(|dropped| {
+                let name = &drop.name.text;
+                if dropped { format!("Namespace {name} dropped") } else { format!("Namespace {name} does not exist") }
+            })
+        }
         Statement::CreateTable(create) => create_table(shared, caller, namespace, create).await,
         Statement::AlterTable(alter) => alter_table(shared, caller, namespace, alter).await,
         Statement::DropTable(drop) => drop_statement(shared, caller, namespace, drop).await,
@@ -80,7 +82,12 @@ pub(crate) async fn drop_table(
     shared.catalog.drop_table(namespace, name, if_exists).await
 }
 
-async fn create_table(shared: &Shared, caller: &Caller, namespace: Option<&str>, create: &CreateTable) -> Result<String> {
+async fn create_table(
+    shared: &Shared,
+    caller: &Caller,
+    namespace: Option<&str>,
+    create: &CreateTable,
+) -> Result<String> {
     access::require_definer(caller, "CREATE TABLE")?;
     let namespace = namespace_of(&create.table, namespace)?;
     let created = shared.catalog.create_table(namespace, create).await?;
@@ -114,7 +121,10 @@ fn namespace_of<'a>(name: &'a TableName, default: Option<&'a str>) -> Result<&'a
     let namespace = name.namespace.as_ref().map(|n| n.text.as_str()).or(default).ok_or_else(|| {
         Error::new(
             Reason::NamespaceRequired,
-            format!("Table \"{0}\" has no namespace. Write namespace.{0}, or set the request's namespace.", name.table.text),
+            format!(
+                "Table \"{0}\" has no namespace. Write namespace.{0}, or set the request's namespace.",
+                name.table.text
+            ),
         )
         .with("table", name.table.text.as_str())
     })?;

@@ -190,7 +190,9 @@ impl Selection {
                 let mut versions = Vec::with_capacity(keys.len());
                 let mut rows = Vec::with_capacity(keys.len());
                 for value in stored {
-                    let Some(value) = value else { return Err(Error::internal("a row that a snapshot both has and has not")) };
+                    let Some(value) = value else {
+                        return Err(Error::internal("a row that a snapshot both has and has not"));
+                    };
                     versions.push(RowHeader::decode(&value).map_err(corrupt)?.commit_seq);
                     rows.push(value);
                 }

@@ -1,10 +1,7 @@
 //! Errors of DataFusion and of the store, said in the engine's terms.
 
 use datafusion::{
-    arrow::error::ArrowError,
-    common::SchemaError,
-    error::DataFusionError,
-    sql::sqlparser::parser::ParserError,
+    arrow::error::ArrowError, common::SchemaError, error::DataFusionError, sql::sqlparser::parser::ParserError,
 };
 use kalamdb_store::{commit::CommitError, kv::KvError};
 
@@ -15,7 +12,8 @@ use crate::{
 
 /// Says a DataFusion error in the engine's terms. One of ours that went through DataFusion comes back as it was.
 pub(crate) fn from_datafusion(error: DataFusionError) -> Error {
-    let position = error.diagnostic().and_then(|d| d.span).map(|s| Position { line: s.start.line, column: s.start.column });
+    let position =
+        error.diagnostic().and_then(|d| d.span).map(|s| Position { line: s.start.line, column: s.start.column });
     let translated = translate(&error);
     match position {
         Some(position) if position.line > 0 => translated.at(position),
@@ -50,13 +48,9 @@ fn translate(error: &DataFusionError) -> Error {
         DataFusionError::Execution(text) | DataFusionError::Configuration(text) => {
             Error::new(Reason::InvalidStatement, sentence(first_paragraph(text)))
         }
-        DataFusionError::ResourcesExhausted(text) => Error::new(
-            Reason::QueryMemoryExceeded,
-            "The query needs more memory than query.memory_mb allows. Read fewer rows or columns, add a filter or a LIMIT, or \
-             raise the limit.",
-        )
-        .with("limit", "query.memory_mb")
-        .with_detail(text),
+        DataFusionError::ResourcesExhausted(text) => out_of_memory(text),
+        // DataFusion says so as an I/O error when there is no room left for spilling.
+        DataFusionError::IoError(io) if io.to_string().contains(SPILL_LIMIT) => out_of_memory(io),
         DataFusionError::ExecutionJoin(join) => Error::internal(join),
         other => Error::internal(other.strip_backtrace()),
     }
@@ -75,15 +69,32 @@ fn from_schema(error: &SchemaError) -> Error {
         }
         SchemaError::AmbiguousReference { field } => Error::new(
             Reason::InvalidStatement,
-            format!("Column \"{}\" is ambiguous: several tables have it. Write it with its table, as t.{}.", field.name, field.name),
+            format!(
+                "Column \"{}\" is ambiguous: several tables have it. Write it with its table, as t.{}.",
+                field.name, field.name
+            ),
         )
         .with("column", field.name.as_str()),
         other => Error::new(Reason::InvalidStatement, sentence(&other.to_string())),
     }
 }
 
+/// What DataFusion names when spilled rows exceed their disk space.
+const SPILL_LIMIT: &str = "max_temp_directory_size";
+
+fn out_of_memory(detail: impl std::fmt::Display) -> Error {
+    Error::new(
+        Reason::QueryMemoryExceeded,
+        "The query needs more memory than query.memory_mb allows, and more disk space than query.max_spill_mb. Read fewer \
+         rows or columns, add a filter or a LIMIT, or raise the limits.",
+    )
+    .with("limit", "query.memory_mb")
+    .with_detail(detail)
+}
+
 fn from_arrow(error: &ArrowError) -> Error {
     match error {
+        ArrowError::IoError(text, _) if text.contains(SPILL_LIMIT) => out_of_memory(text),
         ArrowError::ExternalError(inner) => match inner.downcast_ref::<DataFusionError>() {
             Some(nested) => translate(nested),
             None => Error::internal(inner),
@@ -96,7 +107,9 @@ fn from_arrow(error: &ArrowError) -> Error {
         | ArrowError::ComputeError(text)
         | ArrowError::ParseError(text)
         | ArrowError::InvalidArgumentError(text) => Error::new(Reason::InvalidValue, sentence(text)),
-        ArrowError::NotYetImplemented(text) => Error::new(Reason::NotSupported, format!("Not supported: {}", sentence(text))),
+        ArrowError::NotYetImplemented(text) => {
+            Error::new(Reason::NotSupported, format!("Not supported: {}", sentence(text)))
+        }
         other => Error::internal(other),
     }
 }
@@ -167,7 +180,8 @@ pub(crate) fn from_commit(error: CommitError) -> Error {
         .with("limit", "limits.max_write_bytes"),
         CommitError::Closed => Error::new(Reason::ShuttingDown, "The server is shutting down. Connect again."),
         CommitError::TableDropped { table } => {
-            Error::new(Reason::TableNotFound, "The table was dropped while the statement ran.").with("table_id", table.to_string())
+            Error::new(Reason::TableNotFound, "The table was dropped while the statement ran.")
+                .with("table_id", table.to_string())
         }
         CommitError::KeyExists { .. } | CommitError::VersionChanged { .. } => {
             Error::new(Reason::WriteConflict, "Other writers kept changing the same rows. Run the statement again.")
@@ -177,5 +191,8 @@ pub(crate) fn from_commit(error: CommitError) -> Error {
 }
 
 fn disk_full() -> Error {
-    Error::new(Reason::DiskFull, "The disk is full; nothing of the statement was written. Free some space and run it again.")
+    Error::new(
+        Reason::DiskFull,
+        "The disk is full; nothing of the statement was written. Free some space and run it again.",
+    )
 }

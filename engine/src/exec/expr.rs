@@ -17,7 +17,13 @@ use datafusion::{
 
 use crate::{
     error::{Error, Reason, Result},
-    exec::{StatementContext, errors::from_datafusion, params, planner::{Planner, parser_options}},
+    exec::{
+        StatementContext,
+        errors::from_datafusion,
+        in_lists, params,
+        planner::{Planner, parser_options},
+        query::scientific_as_double,
+    },
     functions::{Bindings, CheckedArithmetic, bind_expr},
     types::SqlType,
 };
@@ -39,8 +45,10 @@ impl RowExpr {
         schema: &DFSchemaRef,
         parameter_types: &[SqlType],
     ) -> Result<Self> {
+        let mut expr = expr.clone();
+        scientific_as_double(&mut expr);
         let expr = SqlToRel::new_with_options(planner, parser_options())
-            .sql_to_expr(expr.clone(), schema, &mut params::planner_context(parameter_types))
+            .sql_to_expr(expr, schema, &mut params::planner_context(parameter_types))
             .map_err(from_datafusion)?;
         Self::new(expr, schema)
     }
@@ -52,7 +60,9 @@ impl RowExpr {
             refused = refused.or(match e {
                 Expr::AggregateFunction(_) => Some("An aggregate function"),
                 Expr::WindowFunction(_) => Some("A window function"),
-                Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_) => Some("A query"),
+                Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_) => {
+                    Some("A query")
+                }
                 _ => None,
             });
             Ok(datafusion::common::tree_node::TreeNodeRecursion::Continue)
@@ -130,7 +140,7 @@ pub(crate) fn physical_expr(
             .with_config_options(Arc::clone(state.config_options()))
             .build();
         let simplifier = ExprSimplifier::new(context);
-        simplifier.simplify(simplifier.coerce(expr, schema)?)?
+        simplifier.simplify(simplifier.coerce(in_lists::in_expr(expr)?, schema)?)?
     } else {
         expr
     };

@@ -141,6 +141,11 @@ impl InsertPlan {
         Ok(Self { tables, used, targets, source, on_conflict, returning, parameter_types })
     }
 
+    /// Whether it reads rows before it writes.
+    pub(crate) fn reads(&self) -> bool {
+        self.on_conflict.is_some() || matches!(self.source, Source::Query(_))
+    }
+
     /// Runs the statement.
     pub(crate) async fn run(
         &self,
@@ -176,24 +181,33 @@ impl InsertPlan {
             return self.answer(shared, &context, values, &batch, None);
         }
         let unique = if self.generates_keys() { Unique::Generated } else { Unique::Check };
-        let expired = self.expired_rows(shared, &context, partition, &keys, unique)?;
+        let mut expired = self.expired_rows(shared, &context, partition, &keys, unique)?;
+        if !expired.is_empty() {
+            // Removed first, as the sweep of expired rows would: in one commit with the insert they would conflict with it.
+            let old = expired.drain().map(|(key, (expected, old))| RowChange {
+                partition: partition.clone(),
+                key,
+                op: RowOp::Delete { expected, old },
+            });
+            match write::commit(shared, context.now_us, old.collect()).await {
+                Ok(_) | Err(CommitError::VersionChanged { .. }) => {}
+                Err(other) => return Err(from_commit(other)),
+            }
+        }
         let changes = keys
             .iter()
             .zip(encoded)
             .map(|(key, row)| RowChange {
                 partition: partition.clone(),
                 key: key.clone(),
-                op: match expired.get(key) {
-                    Some((expected, old)) => RowOp::Update { row, expected: *expected, old: old.clone() },
-                    None => RowOp::Insert { row, unique },
-                },
+                op: RowOp::Insert { row, unique },
             })
             .collect();
         match write::commit(shared, context.now_us, changes).await {
             Ok(committed) => self.answer(shared, &context, values, &batch, Some(committed.commit_seq)),
-            Err(CommitError::KeyExists { change } | CommitError::VersionChanged { change }) => {
-                Err(keys.get(change).map_or_else(|| Error::internal("a conflict at no row"), |key| key_exists(table, key)))
-            }
+            Err(CommitError::KeyExists { change } | CommitError::VersionChanged { change }) => Err(keys
+                .get(change)
+                .map_or_else(|| Error::internal("a conflict at no row"), |key| key_exists(table, key))),
             Err(other) => Err(from_commit(other)),
         }
     }
@@ -295,24 +309,22 @@ impl InsertPlan {
         let current = take_rows(&found.batch, &conflicting.iter().map(|(_, at)| *at as u32).collect::<Vec<_>>())?;
         let joined = joined_batch(table, &current, &offered)?;
         let keep: Vec<bool> = match filter {
-            Some(filter) => filter.holds(&shared.template, context, values, &joined)?.iter().map(|k| k == Some(true)).collect(),
+            Some(filter) => {
+                filter.holds(&shared.template, context, values, &joined)?.iter().map(|k| k == Some(true)).collect()
+            }
             None => vec![true; joined.num_rows()],
         };
         let mut columns = current.columns().to_vec();
         for (index, value) in assignments {
             columns[*index] = match value {
-                Some(value) => {
-                    assigned(shared, context, values, table, *index, value, &joined)?
-                }
+                Some(value) => assigned(shared, context, values, table, *index, value, &joined)?,
                 None => default_column(shared, context, &table.columns()[*index], joined.num_rows())?,
             };
         }
         let rows: Vec<u32> = keep.iter().enumerate().filter(|(_, k)| **k).map(|(i, _)| i as u32).collect();
         let indexes = UInt32Array::from(rows.clone());
-        let columns = columns
-            .iter()
-            .map(|c| take(c, &indexes, None).map_err(Error::internal))
-            .collect::<Result<Vec<_>>>()?;
+        let columns =
+            columns.iter().map(|c| take(c, &indexes, None).map_err(Error::internal)).collect::<Result<Vec<_>>>()?;
         let (new_keys, new_rows) = write::encode(table, &columns, rows.len(), max_bytes)?;
         for ((row, key), encoded) in rows.iter().zip(new_keys).zip(new_rows) {
             let at = conflicting[*row as usize].1;
@@ -396,7 +408,13 @@ impl InsertPlan {
                         Some(position) => {
                             let from = SqlType::from_field(query.schema().field(*position));
                             let context = CastContext::Expression;
-                            cast_column(batch.column(*position), &from, &column.sql_type, column.name.as_str(), context)?
+                            cast_column(
+                                batch.column(*position),
+                                &from,
+                                &column.sql_type,
+                                column.name.as_str(),
+                                context,
+                            )?
                         }
                         None => default_column(shared, context, column, batch.num_rows())?,
                     });
@@ -540,9 +558,7 @@ pub(crate) fn default_column(
     match default {
         Default::Constant(value) => constant(value.clone()),
         Default::Now | Default::CurrentUser => constant(statement_value(context, column, default)?),
-        Default::SnowflakeId => {
-            Ok(Arc::new(datafusion::arrow::array::Int64Array::from(shared.ids.snowflakes(rows))))
-        }
+        Default::SnowflakeId => Ok(Arc::new(datafusion::arrow::array::Int64Array::from(shared.ids.snowflakes(rows)))),
         Default::UuidV7 => generated(&|| ScalarValue::Utf8View(Some(shared.ids.uuid_v7()))),
         Default::Ulid => generated(&|| ScalarValue::Utf8View(Some(shared.ids.ulid()))),
     }
@@ -646,9 +662,9 @@ fn cells(
         .collect()
 }
 
-/// A number written for a DECIMAL column, digit by digit: as a DOUBLE it could lose some.
+/// A number written for a DECIMAL or floating point column, read as such: between there are types that hold less.
 fn exact_number(expr: &ast::Expr, column: &Column) -> Result<Option<ScalarValue>> {
-    if !matches!(column.sql_type, SqlType::Decimal { .. }) {
+    if !matches!(column.sql_type, SqlType::Decimal { .. } | SqlType::Real | SqlType::Double) {
         return Ok(None);
     }
     let text = match expr {
@@ -673,10 +689,8 @@ fn given_columns(table: &Table, names: &[Name]) -> Result<Vec<usize>> {
     if names.is_empty() {
         return Ok((0..table.columns().len()).collect());
     }
-    let indexes = names
-        .iter()
-        .map(|name| table.column_index(&name.text).map_err(|e| at(e, name)))
-        .collect::<Result<Vec<_>>>()?;
+    let indexes =
+        names.iter().map(|name| table.column_index(&name.text).map_err(|e| at(e, name))).collect::<Result<Vec<_>>>()?;
     check_once(table, indexes.iter().copied())?;
     Ok(indexes)
 }
@@ -737,11 +751,8 @@ fn with_own_qualifier(mut expr: ast::Expr, table: &Table) -> ast::Expr {
 
 fn take_rows(batch: &RecordBatch, rows: &[u32]) -> Result<RecordBatch> {
     let indexes = UInt32Array::from(rows.to_vec());
-    let columns = batch
-        .columns()
-        .iter()
-        .map(|c| take(c, &indexes, None).map_err(Error::internal))
-        .collect::<Result<Vec<_>>>()?;
+    let columns =
+        batch.columns().iter().map(|c| take(c, &indexes, None).map_err(Error::internal)).collect::<Result<Vec<_>>>()?;
     batch_of(&batch.schema(), columns, rows.len()).map_err(from_datafusion)
 }
 

@@ -28,6 +28,12 @@ impl KeyCondition {
         let is_key = |e: &Expr| matches!(e, Expr::Column(c) if c.name == key);
         let value = |e: &Expr| is_key_value(e, key_type).then(|| e.clone());
         match expr {
+            // How the optimiser writes short lists.
+            Expr::BinaryExpr(binary) if binary.op == Operator::Or => {
+                let mut values = Self::keys_named(&binary.left, key, key_type)?;
+                values.extend(Self::keys_named(&binary.right, key, key_type)?);
+                Some(KeyCondition::In(values))
+            }
             Expr::BinaryExpr(binary) => {
                 let (operator, operand) = if is_key(&binary.left) {
                     (binary.op, value(&binary.right)?)
@@ -51,6 +57,13 @@ impl KeyCondition {
             Expr::Between(between) if !between.negated && is_key(&between.expr) => {
                 Some(KeyCondition::Between(value(&between.low)?, value(&between.high)?))
             }
+            _ => None,
+        }
+    }
+
+    fn keys_named(expr: &Expr, key: &str, key_type: &DataType) -> Option<Vec<Expr>> {
+        match Self::recognise(expr, key, key_type)? {
+            KeyCondition::In(values) => Some(values),
             _ => None,
         }
     }

@@ -40,6 +40,15 @@ pub(crate) enum Plan {
 }
 
 impl Plan {
+    /// Whether it reads rows other than one by its key.
+    pub(crate) fn scans(&self) -> bool {
+        match self {
+            Plan::Query(plan) => !plan.is_point_read(),
+            Plan::Insert(plan) => plan.reads(),
+            Plan::Update(_) | Plan::Delete(_) => true,
+        }
+    }
+
     fn tables(&self) -> &[UsedTable] {
         match self {
             Plan::Query(plan) => &plan.tables,

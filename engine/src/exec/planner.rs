@@ -1,9 +1,6 @@
 //! Names to tables and functions, for DataFusion's SQL planner.
 
-use std::{
-    cell::RefCell,
-    sync::Arc,
-};
+use std::{cell::RefCell, sync::Arc};
 
 use datafusion::{
     arrow::datatypes::{DataType, FieldRef, SchemaRef},
@@ -32,7 +29,10 @@ use crate::{
 
 /// How SQL expressions are read: `1.5` is an exact decimal, text is Utf8View, positions are kept for errors.
 pub(crate) fn parser_options() -> ParserOptions {
-    ParserOptions::new().with_parse_float_as_decimal(true).with_collect_spans(true).with_map_string_types_to_utf8view(true)
+    ParserOptions::new()
+        .with_parse_float_as_decimal(true)
+        .with_collect_spans(true)
+        .with_map_string_types_to_utf8view(true)
 }
 
 /// A table that a plan reads, and under which scope.
@@ -124,7 +124,9 @@ impl<'a> Planner<'a> {
                 _ => {
                     return Err(Error::new(
                         Reason::InvalidStatement,
-                        format!("'{name}' has three parts; write namespace.table, namespace.user.table or namespace.all_users.table."),
+                        format!(
+                            "'{name}' has three parts; write namespace.table, namespace.user.table or namespace.all_users.table."
+                        ),
                     ));
                 }
             },
@@ -164,11 +166,8 @@ impl ContextProvider for Planner<'_> {
     }
 
     fn get_table_function_source(&self, name: &str, args: Vec<Expr>) -> DataFusionResult<Arc<dyn TableSource>> {
-        let function = self
-            .state
-            .table_functions()
-            .get(name)
-            .ok_or_else(|| plan_datafusion_err!("Invalid function '{name}'"))?;
+        let function =
+            self.state.table_functions().get(name).ok_or_else(|| plan_datafusion_err!("Invalid function '{name}'"))?;
         let simplifier = ExprSimplifier::new(
             SimplifyContext::builder().with_config_options(Arc::clone(self.state.config_options())).build(),
         );
@@ -177,7 +176,8 @@ impl ContextProvider for Planner<'_> {
             .into_iter()
             .map(|arg| simplifier.coerce(arg, &schema).and_then(|e| simplifier.simplify(e)))
             .collect::<DataFusionResult<Vec<_>>>()?;
-        let provider = function.create_table_provider_with_args(datafusion::catalog::TableFunctionArgs::new(&args, self.state))?;
+        let provider =
+            function.create_table_provider_with_args(datafusion::catalog::TableFunctionArgs::new(&args, self.state))?;
         Ok(provider_as_source(provider))
     }
 

@@ -27,6 +27,7 @@ use crate::{
     exec::{
         StatementContext,
         errors::from_datafusion,
+        in_lists,
         output::{ResultColumn, RowStream, result_columns},
         params::{self, Parameter},
         planner::{Names, Planner, UsedTable, parser_options},
@@ -61,6 +62,8 @@ impl QueryPlan {
         given: &[SqlType],
     ) -> Result<Self> {
         check_expansion(&query)?;
+        let mut query = query;
+        scientific_as_double(&mut query);
         let (query, with_system) = show_system_columns(query)?;
         let plan_with = |types: &[SqlType]| -> Result<(LogicalPlan, Vec<UsedTable>)> {
             let planner = Planner::new(state, names(), with_system);
@@ -85,11 +88,16 @@ impl QueryPlan {
         tables: Vec<UsedTable>,
         parameter_types: Vec<SqlType>,
     ) -> Result<Self> {
-        let plan = bind_statement_values(plan)?;
+        let plan = in_lists::in_plan(bind_statement_values(plan)?).map_err(from_datafusion)?;
         let plan = state.optimize(&plan).map_err(from_datafusion)?;
         let schema: SchemaRef = Arc::clone(plan.schema().inner());
         let point = PointRead::recognise(&plan)?;
         Ok(Self { tables, columns: result_columns(&schema), schema, point, plan, parameter_types })
+    }
+
+    /// Whether it is a read by key.
+    pub(crate) fn is_point_read(&self) -> bool {
+        self.point.is_some()
     }
 
     pub(crate) fn schema(&self) -> &SchemaRef {
@@ -222,6 +230,25 @@ fn check_expansion(query: &ast::Statement) -> Result<()> {
         .with("limit", "the copies of common table expressions"));
     }
     Ok(())
+}
+
+/// Makes numbers in scientific notation, such as `1e308`, DOUBLE: as decimals most would be out of range.
+pub(crate) fn scientific_as_double(node: &mut impl VisitMut) {
+    let _: ControlFlow<()> = ast::visit_expressions_mut(node, |expr| {
+        if let ast::Expr::Value(value) = expr
+            && let ast::Value::Number(text, _) = &value.value
+            && text.contains(['e', 'E'])
+        {
+            *expr = ast::Expr::Cast {
+                kind: ast::CastKind::Cast,
+                expr: Box::new(ast::Expr::value(ast::Value::SingleQuotedString(text.clone()))),
+                data_type: ast::DataType::Double(ast::ExactNumberInfo::None),
+                array: false,
+                format: None,
+            };
+        }
+        ControlFlow::Continue(())
+    });
 }
 
 /// Whether a query names a hidden column. If so, `*` in it is made to leave them out.

@@ -64,7 +64,8 @@ impl Returning {
                 datafusion::logical_expr::Expr::Column(column) => column.name.clone(),
                 other => other.name_for_alias().unwrap_or_else(|_| expr.to_string()),
             });
-            let nullable = datafusion::logical_expr::ExprSchemable::nullable(planned.expr(), schema.as_ref()).unwrap_or(true);
+            let nullable =
+                datafusion::logical_expr::ExprSchemable::nullable(planned.expr(), schema.as_ref()).unwrap_or(true);
             fields.push(Arc::new(planned.sql_type.to_field(&name, nullable)));
             expressions.push(planned);
         }

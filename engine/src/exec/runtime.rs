@@ -1,19 +1,12 @@
 //! The runtime of DataFusion plans, apart from the one that serves calls, so that a long query starves no short one.
 
-use std::{
-    future::Future,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 
-use datafusion::{
-    execution::{
-        SessionState, SessionStateBuilder,
-        config::SessionConfig,
-        disk_manager::{DiskManagerBuilder, DiskManagerMode},
-        runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
-    },
+use datafusion::execution::{
+    SessionState, SessionStateBuilder,
+    config::SessionConfig,
+    disk_manager::{DiskManagerBuilder, DiskManagerMode},
+    runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
 };
 use parking_lot::Mutex;
 use tokio::{
@@ -28,8 +21,8 @@ use crate::{
         memory::{QueryMemory, TotalMemory},
         yielding::YieldingJoins,
     },
-    functions::CheckedArithmetic,
     functions,
+    functions::CheckedArithmetic,
     ids::IdSource,
     settings::EngineSettings,
 };

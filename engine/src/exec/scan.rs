@@ -172,7 +172,12 @@ fn properties_of(spec: &ScanSpec, schema: &SchemaRef, direction: Direction) -> P
         }
         _ => EquivalenceProperties::new(Arc::clone(schema)),
     };
-    PlanProperties::new(equivalence, Partitioning::UnknownPartitioning(1), EmissionType::Incremental, Boundedness::Bounded)
+    PlanProperties::new(
+        equivalence,
+        Partitioning::UnknownPartitioning(1),
+        EmissionType::Incremental,
+        Boundedness::Bounded,
+    )
 }
 
 /// The same expression over the decoded columns in place of the full schema.

@@ -75,10 +75,11 @@ pub(crate) fn describe(context: &StatementContext, name: &TableName, default: Op
             lines.extend(property_lines(&info));
         }
     }
-    let text = |i: usize| -> ArrayRef { Arc::new(lines.iter().map(|line| Some(line[i].as_str())).collect::<StringViewArray>()) };
-    let fields = ["name", "kind", "type", "nullable", "default", "key"]
-        .map(|name| SqlType::Text.to_field(name, false))
-        .to_vec();
+    let text = |i: usize| -> ArrayRef {
+        Arc::new(lines.iter().map(|line| Some(line[i].as_str())).collect::<StringViewArray>())
+    };
+    let fields =
+        ["name", "kind", "type", "nullable", "default", "key"].map(|name| SqlType::Text.to_field(name, false)).to_vec();
     let schema = Arc::new(datafusion::arrow::datatypes::Schema::new(fields));
     ready(batch_of(&schema, (0..6).map(text).collect(), lines.len()).map_err(from_datafusion)?)
 }

@@ -174,6 +174,10 @@ fn strip_qualifiers(expr: Expr) -> DataFusionResult<Expr> {
 fn is_subquery(expr: &Expr) -> bool {
     matches!(
         expr,
-        Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::OuterReferenceColumn(..) | Expr::SetComparison(_)
+        Expr::ScalarSubquery(_)
+            | Expr::InSubquery(_)
+            | Expr::Exists(_)
+            | Expr::OuterReferenceColumn(..)
+            | Expr::SetComparison(_)
     )
 }

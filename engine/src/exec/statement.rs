@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::{
     access::Caller,
     engine::Shared,
-    error::Result,
+    error::{Error, Reason, Result},
     exec::{
         StatementContext, ddl,
         delete::DeletePlan,
@@ -51,32 +51,81 @@ pub(crate) async fn run(
     if is_ddl(kind) {
         return Box::pin(ddl::run(shared, &invocation.caller, namespace, kind)).await.map(|body| (body, None));
     }
-    let context = Arc::new(shared.context(invocation.caller.clone()));
-    let rows = match kind {
-        Statement::ShowNamespaces => show::namespaces(&context)?,
-        Statement::ShowTables { namespace: named } => show::tables(&context, named.as_ref(), namespace)?,
-        Statement::DescribeTable { table } => show::describe(&context, table, namespace)?,
+    for _ in 0..MAX_CATALOG_CHANGES {
+        let context = Arc::new(shared.context(invocation.caller.clone()));
+        match attempt(shared, invocation, statement, &context).await? {
+            Attempt::Done(body, commit_seq) => return Ok((body, commit_seq)),
+            Attempt::CatalogChanged => {}
+        }
+    }
+    Err(Error::new(Reason::WriteConflict, "Tables kept being altered while the statement ran. Run it again."))
+}
+
+/// How often a statement begins again because DDL came between its look at the catalog and its look at the rows.
+const MAX_CATALOG_CHANGES: usize = 100;
+
+enum Attempt {
+    Done(Body, Option<CommitSeq>),
+    /// Rows may be of a schema version that the statement's state of the catalog does not have.
+    CatalogChanged,
+}
+
+async fn attempt(
+    shared: &Arc<Shared>,
+    invocation: &Invocation,
+    statement: &CachedStatement,
+    context: &Arc<StatementContext>,
+) -> Result<Attempt> {
+    let namespace = invocation.namespace.as_deref();
+    let rows = match &statement.parsed.statement {
+        Statement::ShowNamespaces => show::namespaces(context)?,
+        Statement::ShowTables { namespace: named } => show::tables(context, named.as_ref(), namespace)?,
+        Statement::DescribeTable { table } => show::describe(context, table, namespace)?,
         _ => {
             let key = plan_key(invocation, statement);
             let cached = shared.caches.plan(&key, &context.catalog, &invocation.caller)?;
             let plan = match cached {
                 Some(plan) => plan,
-                None => Box::pin(planned(shared, invocation, statement, &context, key)).await?,
+                None => Box::pin(planned(shared, invocation, statement, context, key)).await?,
             };
-            let parameters = &invocation.parameters;
-            let deadline = invocation.deadline;
-            return match plan.as_ref() {
-                Plan::Query(query) => {
-                    let rows = run_query(shared, context, query, parameters, deadline).await?;
-                    Ok((Body::Rows(rows), None))
+            if plan.scans() {
+                // A row of a new schema version is written only after the state that has it was published: if the
+                // state is still the same, the snapshot has none.
+                context.snapshot();
+                if !shared.catalog.is_state(&context.catalog) {
+                    return Ok(Attempt::CatalogChanged);
                 }
-                Plan::Insert(insert) => Box::pin(insert.run(shared, context, parameters, deadline)).await,
-                Plan::Update(update) => Box::pin(update.run(shared, context, parameters, deadline)).await,
-                Plan::Delete(delete) => Box::pin(delete.run(shared, context, parameters, deadline)).await,
+            }
+            let outcome = run_plan(shared, invocation, Arc::clone(context), &plan).await;
+            return match outcome {
+                Ok((body, commit_seq)) => Ok(Attempt::Done(body, commit_seq)),
+                Err(e) if e.reason() == Reason::Corruption && !shared.catalog.is_state(&context.catalog) => {
+                    Ok(Attempt::CatalogChanged)
+                }
+                Err(e) => Err(e),
             };
         }
     };
-    Ok((Body::Rows(rows), None))
+    Ok(Attempt::Done(Body::Rows(rows), None))
+}
+
+async fn run_plan(
+    shared: &Arc<Shared>,
+    invocation: &Invocation,
+    context: Arc<StatementContext>,
+    plan: &Plan,
+) -> Result<(Body, Option<CommitSeq>)> {
+    let parameters = &invocation.parameters;
+    let deadline = invocation.deadline;
+    match plan {
+        Plan::Query(query) => {
+            let rows = run_query(shared, context, query, parameters, deadline).await?;
+            Ok((Body::Rows(rows), None))
+        }
+        Plan::Insert(insert) => Box::pin(insert.run(shared, context, parameters, deadline)).await,
+        Plan::Update(update) => Box::pin(update.run(shared, context, parameters, deadline)).await,
+        Plan::Delete(delete) => Box::pin(delete.run(shared, context, parameters, deadline)).await,
+    }
 }
 
 fn is_ddl(statement: &Statement) -> bool {
@@ -113,18 +162,13 @@ async fn planned(
         let context = Arc::clone(context);
         let key = key.clone();
         shared.runtime.spawn(async move {
-            let names = || Names {
-                catalog: &context.catalog,
-                caller: &context.caller,
-                namespace: key.namespace.as_deref(),
-            };
+            let names =
+                || Names { catalog: &context.catalog, caller: &context.caller, namespace: key.namespace.as_deref() };
             plan(&template, names, &parsed, &key.parameter_types)
         })
     };
     let plan = match invocation.deadline {
-        Some(deadline) => {
-            tokio::time::timeout_at(deadline, planning.outcome()).await.map_err(|_| timed_out())???
-        }
+        Some(deadline) => tokio::time::timeout_at(deadline, planning.outcome()).await.map_err(|_| timed_out())???,
         None => planning.outcome().await??,
     };
     let plan = Arc::new(plan);
@@ -158,6 +202,6 @@ fn plan<'a>(
         Statement::Insert(insert) => InsertPlan::new(state, names, insert, given).map(Plan::Insert),
         Statement::Update(update) => UpdatePlan::new(state, names, update, given).map(Plan::Update),
         Statement::Delete(delete) => DeletePlan::new(state, names, delete, given).map(Plan::Delete),
-        other => Err(crate::error::Error::internal(format!("no plan for {other:?}"))),
+        other => Err(Error::internal(format!("no plan for {other:?}"))),
     }
 }

@@ -9,11 +9,7 @@ use async_trait::async_trait;
 use datafusion::{
     catalog::{CatalogProviderList, Session},
     common::{DFSchema, Result as DataFusionResult, config::TableOptions},
-    execution::{
-        SessionState, TaskContext,
-        config::SessionConfig,
-        runtime_env::RuntimeEnv,
-    },
+    execution::{SessionState, TaskContext, config::SessionConfig, runtime_env::RuntimeEnv},
     logical_expr::{
         AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, WindowUDF, execution_props::ExecutionProps,
         registry::ExtensionTypeRegistryRef,

@@ -82,9 +82,7 @@ impl UpdatePlan {
                         next_computed += 1;
                         Assigned::Computed(next_computed - 1)
                     }
-                    Some(value) => {
-                        Assigned::Expression(RowExpr::plan(&planner, value, &schema, &parameter_types)?)
-                    }
+                    Some(value) => Assigned::Expression(RowExpr::plan(&planner, value, &schema, &parameter_types)?),
                 };
                 Ok((index, assigned))
             })

@@ -100,8 +100,7 @@ pub(crate) fn encode(
     check_nulls(table, columns)?;
     let keys = primary_keys(table, columns)?;
     let stored: Vec<ArrayRef> = table.stored_columns().filter_map(|i| columns.get(i).cloned()).collect();
-    let encoded =
-        encode_rows(table.layout(), table.schema_version(), &stored, rows).map_err(Error::internal)?;
+    let encoded = encode_rows(table.layout(), table.schema_version(), &stored, rows).map_err(Error::internal)?;
     let bytes: usize = encoded.iter().map(EncodedRow::byte_size).sum();
     if bytes > max_bytes {
         return Err(too_large(max_bytes));
@@ -133,7 +132,9 @@ pub(crate) fn primary_keys(table: &Table, columns: &[ArrayRef]) -> Result<Vec<Pr
 /// The keys in a key column without NULLs.
 pub(crate) fn keys_of(values: &ArrayRef) -> Result<Vec<PrimaryKey>> {
     match values.data_type() {
-        DataType::Int64 => Ok(values.as_primitive::<Int64Type>().values().iter().map(|v| PrimaryKey::from_i64(*v)).collect()),
+        DataType::Int64 => {
+            Ok(values.as_primitive::<Int64Type>().values().iter().map(|v| PrimaryKey::from_i64(*v)).collect())
+        }
         DataType::Utf8View => Ok(values.as_string_view().iter().flatten().map(PrimaryKey::from_str).collect()),
         other => Err(Error::internal(format!("a key column of type {other}"))),
     }
@@ -196,7 +197,10 @@ pub(crate) fn written_partition(table: &Table, scope: TableScope, owner: Option<
 }
 
 /// The rows of several batches as one.
-pub(crate) fn concatenated(batches: &[RecordBatch], schema: &datafusion::arrow::datatypes::SchemaRef) -> Result<RecordBatch> {
+pub(crate) fn concatenated(
+    batches: &[RecordBatch],
+    schema: &datafusion::arrow::datatypes::SchemaRef,
+) -> Result<RecordBatch> {
     match batches {
         [one] => Ok(one.clone()),
         many => datafusion::arrow::compute::concat_batches(schema, many).map_err(Error::internal),

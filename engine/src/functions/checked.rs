@@ -138,7 +138,8 @@ impl ScalarUDFImpl for Checked {
             (ColumnarValue::Array(l), ColumnarValue::Scalar(r)) => kernel(l, &r.to_scalar()?),
             (ColumnarValue::Scalar(l), ColumnarValue::Array(r)) => kernel(&l.to_scalar()?, r),
             (ColumnarValue::Scalar(l), ColumnarValue::Scalar(r)) => {
-                let array = kernel(&l.to_scalar()?, &r.to_scalar()?).map_err(|_| overflow(args.return_field.data_type()))?;
+                let array =
+                    kernel(&l.to_scalar()?, &r.to_scalar()?).map_err(|_| overflow(args.return_field.data_type()))?;
                 return ScalarValue::try_from_array(&array, 0).map(ColumnarValue::Scalar);
             }
         };
@@ -150,6 +151,8 @@ fn overflow(data_type: &DataType) -> DataFusionError {
     let sql_type = crate::types::SqlType::from_arrow(data_type);
     DataFusionError::External(Box::new(Error::new(
         Reason::InvalidValue,
-        format!("The result of an integer operation is out of the range of {sql_type}. Cast an operand to a wider type."),
+        format!(
+            "The result of an integer operation is out of the range of {sql_type}. Cast an operand to a wider type."
+        ),
     )))
 }

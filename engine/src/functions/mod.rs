@@ -26,8 +26,8 @@ use std::sync::Arc;
 
 use datafusion::{error::DataFusionError, execution::SessionStateDefaults, logical_expr::ScalarUDF};
 
-pub(crate) use checked::CheckedArithmetic;
 pub(crate) use bind::{Bindings, bind_expr, bind_parameters};
+pub(crate) use checked::CheckedArithmetic;
 use generated::{Generated, Generator};
 use statement_value::StatementFunction;
 pub(crate) use statement_value::{bind_statement_values, is_statement_parameter};

@@ -71,7 +71,9 @@ impl Dialect for KalamDialect {
         if is_keyword(&parser.peek_token_ref().token, Keyword::CURRENT_USER)
             && parser.peek_nth_token_ref(1).token == Token::LParen
         {
-            return Some(parser.parse_identifier().and_then(|name| parser.parse_function(ObjectName::from(vec![name]))));
+            return Some(
+                parser.parse_identifier().and_then(|name| parser.parse_function(ObjectName::from(vec![name]))),
+            );
         }
         None
     }

@@ -114,10 +114,8 @@ pub(crate) fn table_schemas(context: &StatementContext) -> Result<RecordBatch> {
 /// The settings in effect.
 pub(crate) fn settings(context: &StatementContext) -> Result<RecordBatch> {
     access::require_operator(&context.caller, "Reading system.settings")?;
-    let rows = context
-        .settings
-        .iter()
-        .map(|s| vec![text(&s.name), text(&s.value), text(&s.source), text(&s.description)]);
+    let rows =
+        context.settings.iter().map(|s| vec![text(&s.name), text(&s.value), text(&s.source), text(&s.description)]);
     batch(&SETTING_COLUMNS, rows.collect())
 }
 
@@ -216,6 +214,9 @@ fn integer(value: usize) -> ScalarValue {
 }
 
 fn time(at_us: i64) -> ScalarValue {
-    debug_assert_eq!(SqlType::TimestampTz.to_arrow(), ScalarValue::TimestampMicrosecond(None, Some(UTC.into())).data_type());
+    debug_assert_eq!(
+        SqlType::TimestampTz.to_arrow(),
+        ScalarValue::TimestampMicrosecond(None, Some(UTC.into())).data_type()
+    );
     ScalarValue::TimestampMicrosecond(Some(at_us), Some(UTC.into()))
 }

@@ -253,7 +253,8 @@ impl Expr {
 
     /// An expression of a type over columns of these types.
     pub(super) fn random(random: &mut Random, of: Type, columns: &[Type], excluded: bool, depth: usize) -> Expr {
-        let make = |random: &mut Random, of| Box::new(Expr::random(random, of, columns, excluded, depth.saturating_sub(1)));
+        let make =
+            |random: &mut Random, of| Box::new(Expr::random(random, of, columns, excluded, depth.saturating_sub(1)));
         if depth == 0 || random.one_in(3) {
             return Expr::leaf(random, of, columns, excluded);
         }
@@ -279,7 +280,8 @@ impl Expr {
                     match kind {
                         3 => Expr::IsNull(make(random, inner)),
                         4 => {
-                            let list = (0..=random.below(3)).map(|_| Expr::leaf(random, inner, columns, excluded)).collect();
+                            let list =
+                                (0..=random.below(3)).map(|_| Expr::leaf(random, inner, columns, excluded)).collect();
                             Expr::In(make(random, inner), list, random.one_in(3))
                         }
                         5 => Expr::Between(make(random, inner), make(random, inner), make(random, inner)),

@@ -195,7 +195,11 @@ impl Run {
             }
             _ => {
                 // To a name that an earlier, dropped column may have had.
-                let to = if self.random.one_in(2) { format!("c{}", self.random.below(self.columns_made + 1)) } else { "id".to_owned() };
+                let to = if self.random.one_in(2) {
+                    format!("c{}", self.random.below(self.columns_made + 1))
+                } else {
+                    "id".to_owned()
+                };
                 let text = format!("{on} RENAME COLUMN {} TO {to}", table.names("")[at]);
                 if table.columns.iter().any(|c| c.name == to) {
                     return self.define(text, Err(Reason::ColumnExists)).await;
@@ -256,7 +260,8 @@ impl Run {
         let table = self.tables[&target.table].clone();
         let names = table.names("");
         // The columns given, in any order; the key nearly always.
-        let mut given: Vec<usize> = (0..table.columns.len()).filter(|i| !self.random.one_in(if *i == 0 { 40 } else { 4 })).collect();
+        let mut given: Vec<usize> =
+            (0..table.columns.len()).filter(|i| !self.random.one_in(if *i == 0 { 40 } else { 4 })).collect();
         if given.len() > 1 && self.random.one_in(3) {
             given.reverse();
         }
@@ -504,7 +509,8 @@ impl Run {
     async fn point_read(&mut self) {
         let target = self.target();
         let table = self.tables[&target.table].clone();
-        let columns: Vec<usize> = (0..1 + self.random.below(3)).map(|_| self.random.below(table.columns.len())).collect();
+        let columns: Vec<usize> =
+            (0..1 + self.random.below(3)).map(|_| self.random.below(table.columns.len())).collect();
         let list: Vec<String> =
             columns.iter().enumerate().map(|(i, c)| format!("{} AS o{i}", table.names("")[*c])).collect();
         let keys: Vec<Value> =
@@ -532,7 +538,11 @@ impl Run {
         let with_key = !self.random.one_in(3);
         let column = self.random.below(table.columns.len());
         let names = table.names("");
-        let list = if with_key { format!("{}, {} AS other", names[0], names[column]) } else { format!("{} AS other", names[column]) };
+        let list = if with_key {
+            format!("{}, {} AS other", names[0], names[column])
+        } else {
+            format!("{} AS other", names[column])
+        };
         let mut text = format!("SELECT {list} FROM {}{} ORDER BY {}", target.named, condition.sql.text, names[0]);
         if descending {
             text.push_str(" DESC");
@@ -563,7 +573,9 @@ impl Run {
         let table = self.tables[&target.table].clone();
         let value = Expr::random(&mut self.random, Type::Bool, &table.types(), false, 3);
         let mut sql = Sql::default();
-        sql.push("SELECT *, ").expr(&mut self.random, &value, &table.names("")).push(&format!(" AS made FROM {}", target.named));
+        sql.push("SELECT *, ")
+            .expr(&mut self.random, &value, &table.names(""))
+            .push(&format!(" AS made FROM {}", target.named));
         let select = std::mem::take(&mut sql.text);
         let condition = self.condition(&target, sql);
         let sql = Sql { text: select + &condition.sql.text, parameters: condition.sql.parameters };
@@ -585,7 +597,8 @@ impl Run {
         let numeric = table.columns[of].of.is_int();
         let what = if numeric { format!("SUM({})", names[of]) } else { format!("COUNT(DISTINCT {})", names[of]) };
         let grouped = self.random.one_in(2);
-        let (list, group) = if grouped { (format!("{}, ", names[by]), format!(" GROUP BY {}", names[by])) } else { Default::default() };
+        let (list, group) =
+            if grouped { (format!("{}, ", names[by]), format!(" GROUP BY {}", names[by])) } else { Default::default() };
         let text = format!(
             "SELECT {list}COUNT(*), COUNT({0}), MIN({0}), MAX({0}), {what} FROM {1}{2}{group}",
             names[of], target.named, condition.sql.text

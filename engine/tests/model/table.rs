@@ -55,7 +55,8 @@ impl Table {
 
     /// Names of the columns, for SQL, behind a qualifier if there is one.
     pub(super) fn names(&self, qualifier: &str) -> Vec<String> {
-        let quoted = |name: &str| if name.contains(char::is_uppercase) { format!("\"{name}\"") } else { name.to_owned() };
+        let quoted =
+            |name: &str| if name.contains(char::is_uppercase) { format!("\"{name}\"") } else { name.to_owned() };
         let dot = if qualifier.is_empty() { "" } else { "." };
         self.columns.iter().map(|c| format!("{qualifier}{dot}{}", quoted(&c.name))).collect()
     }
