@@ -116,7 +116,7 @@ async fn a_time_out_stops_a_query() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_settings_bound_a_requests_time_out() {
     let db =
-        Db::with(EngineSettings { statement_timeout_ms: 150, query_threads: 1, ..EngineSettings::default() }).await;
+        Db::with(EngineSettings { statement_timeout_ms: 1_000, query_threads: 1, ..EngineSettings::default() }).await;
     let ana = db.user("ana");
     for timeout in [None, Some(Duration::from_secs(3600))] {
         let mut request = ana.request(ENDLESS, &[]);

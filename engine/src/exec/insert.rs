@@ -181,8 +181,13 @@ impl InsertPlan {
             return self.answer(shared, &context, values, &batch, None);
         }
         let unique = if self.generates_keys() { Unique::Generated } else { Unique::Check };
-        let mut expired = self.expired_rows(shared, &context, partition, &keys, unique)?;
-        if !expired.is_empty() {
+        let mut context = context;
+        let mut attempts = Attempts::new(shared, partition);
+        loop {
+            let mut expired = self.expired_rows(shared, &context, partition, &keys, unique)?;
+            if expired.is_empty() {
+                break;
+            }
             // Removed first, as the sweep of expired rows would: in one commit with the insert they would conflict with it.
             let old = expired.drain().map(|(key, (expected, old))| RowChange {
                 partition: partition.clone(),
@@ -190,10 +195,16 @@ impl InsertPlan {
                 op: RowOp::Delete { expected, old },
             });
             match write::commit(shared, context.now_us, old.collect()).await {
-                Ok(_) | Err(CommitError::VersionChanged { .. }) => {}
+                Ok(_) => break,
+                // The sweep was here; rows that it has not reached are still to be removed.
+                Err(CommitError::VersionChanged { .. }) => {
+                    attempts.again().await?;
+                    context = Arc::new(context.renewed());
+                }
                 Err(other) => return Err(from_commit(other)),
             }
         }
+        drop(attempts);
         let changes = keys
             .iter()
             .zip(encoded)
