@@ -120,7 +120,7 @@ async fn a_data_folder_has_one_engine() {
     let db = Db::on_disk(dir.path()).await;
     let storage = StorageSettings::Directory(dir.path().to_path_buf());
     let again = Engine::open(EngineSettings { storage, ..small() }, Vec::new(), Arc::new(SystemEnv));
-    let error = again.err().expect("two engines share a folder");
+    let error = again.expect_err("two engines share a folder");
     assert_eq!(error.reason(), Reason::InvalidRequest, "{error}");
     assert_eq!(db.admin().value("SELECT 1").await, "1");
 }
@@ -132,7 +132,7 @@ async fn a_folder_that_cannot_be_used_is_a_clear_error() {
     std::fs::write(&file, "not a folder").unwrap();
     for path in [file.clone(), file.join("below")] {
         let settings = EngineSettings { storage: StorageSettings::Directory(path), ..small() };
-        let error = Engine::open(settings, Vec::new(), Arc::new(SystemEnv)).err().expect("a file is a data folder");
+        let error = Engine::open(settings, Vec::new(), Arc::new(SystemEnv)).expect_err("a file is a data folder");
         assert_eq!(error.reason(), Reason::InvalidRequest, "{error}");
         assert!(error.message().contains("file"), "{error}");
     }

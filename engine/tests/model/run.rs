@@ -35,10 +35,13 @@ struct Target {
     named: String,
 }
 
+/// Whether the model keeps a row.
+type Kept = Box<dyn Fn(&[Value]) -> bool>;
+
 /// A condition in SQL and its meaning.
 struct Condition {
     sql: Sql,
-    kept: Box<dyn Fn(&[Value]) -> bool>,
+    kept: Kept,
 }
 
 impl Run {
