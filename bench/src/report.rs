@@ -141,9 +141,10 @@ impl Record {
         match self {
             Self::Load(load) => {
                 let mut line = format!(
-                    "{}, {} clients: {} op/s, p50 {} µs, p99 {} µs",
+                    "{}, {} {}: {} op/s, p50 {} µs, p99 {} µs",
                     load.workload,
                     load.clients,
+                    if load.clients == 1 { "client" } else { "clients" },
                     number(load.ops_per_s),
                     number(load.p50_us),
                     number(load.p99_us)
@@ -188,7 +189,7 @@ pub(crate) fn table(records: &[Record]) -> Option<String> {
         "p50 ÷ limit",
     ];
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(HEADER);
+    table.load_style(presets::NOTHING).set_header(HEADER);
     for (index, name) in HEADER.iter().enumerate() {
         if *name != "workload"
             && *name != "limit"
