@@ -67,7 +67,7 @@ impl Value {
         match of {
             Type::Bool => Value::Bool(random.one_in(2)),
             Type::Text => Value::Text(TEXTS[random.below(TEXTS.len())].to_owned()),
-            Type::Int | Type::BigInt => Value::Int(random.below(40) as i64 - 10),
+            Type::Int | Type::BigInt => Value::Int(random.below(24) as i64 - 6),
         }
     }
 }
@@ -330,6 +330,14 @@ impl Expr {
             0 | 1 => on_key,
             2 => Expr::And(Box::new(on_key), Box::new(Expr::random(random, Type::Bool, columns, false, 2))),
             3 => Expr::random(random, Type::Bool, columns, false, 3),
+            _ if random.one_in(2) => {
+                // Keys one by one, and a range that ends at one of them.
+                let end = value(random);
+                let list = (0..random.below(3)).map(|_| value(random)).chain([end.clone()]).collect();
+                let op = ["<", "<=", ">", ">="][random.below(4)];
+                let range = Expr::Compare(op, key(), Box::new(end));
+                Expr::And(Box::new(Expr::In(key(), list, false)), Box::new(range))
+            }
             _ => Expr::And(Box::new(on_key), Box::new(Expr::random_condition(random, columns))),
         }
     }

@@ -21,7 +21,7 @@ fn factor() -> u64 {
 
 #[tokio::test]
 async fn random_statements_in_memory_match_the_model() {
-    for seed in first_seed()..first_seed() + 8 * factor() {
+    for seed in first_seed()..first_seed() + 16 * factor() {
         run::Run::new(seed, Db::memory().await, false).statements(500).await;
     }
 }
@@ -29,7 +29,7 @@ async fn random_statements_in_memory_match_the_model() {
 #[tokio::test]
 async fn random_statements_with_restarts_match_the_model() {
     let began = Instant::now();
-    for seed in first_seed()..first_seed() + 4 * factor() {
+    for seed in first_seed()..first_seed() + 8 * factor() {
         let dir = tempfile::tempdir().unwrap();
         run::Run::new(seed ^ 0xD15C, Db::on_disk(dir.path()).await, true).statements(500).await;
     }
