@@ -23,10 +23,10 @@ N ?= 200
 # Further arguments of `make bench`, `make cli`.
 ARGS ?=
 
-.PHONY: help setup build demo test lint bench crash slt cli
+.PHONY: help setup build demo test lint bench bench-ids crash slt cli
 
 help: ## Show this list.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what building needs and this machine lacks (Debian packages).
 	@scripts/setup.sh
@@ -50,6 +50,9 @@ lint: setup ## Check formatting, lints, the protocol and the layers.
 
 bench: build ## Measure each workload beside its physical limit (ARGS="--json FILE").
 	@"$(BIN)/kalam-bench" $(or $(ARGS),all)
+
+bench-ids: build ## Measure generated ids: 8 threads, nanoseconds an id.
+	@"$(BIN)/examples/generated_ids"
 
 crash: build ## Kill the server N times under load and check every acknowledged row (N=200).
 	@KALAMDB_CRASH_KILLS="$(N)" cargo test --workspace --test end_to_end -- --exact --nocapture crash::kills_under_load
