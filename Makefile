@@ -18,15 +18,15 @@ BIN := $(CARGO_TARGET_DIR)/debug
 # dependencies, and so a second build of them.
 BUILD := cargo build --workspace --bins --examples
 
-# Kills of `make crash`.
+# Kills of `make crash` and `make crash-flush`.
 N ?= 200
-# Further arguments of `make bench`, `make cli`.
+# Further arguments of `make bench`, `make cli`, `make slt`.
 ARGS ?=
 
-.PHONY: help setup build demo test lint bench bench-ids crash slt cli
+.PHONY: help setup build demo test lint bench bench-ids crash crash-flush s3-server slt cli
 
 help: ## Show this list.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what building needs and this machine lacks (Debian packages).
 	@scripts/setup.sh
@@ -38,7 +38,10 @@ build: setup ## Build the server, the clients, the tools and the examples.
 demo: build ## Start a server, fill it, query it, restart it; at a terminal, end at the prompt.
 	@"$(BIN)/examples/demo"
 
-test: build ## Run every test, and the demo without a terminal.
+s3-server: setup ## Install the S3 server that the tests use, from PyPI.
+	@scripts/s3_server.sh --install
+
+test: build s3-server ## Run every test, and the demo without a terminal.
 	@echo "==> unit, property, model and end-to-end tests"
 	@cargo test --workspace
 	@echo "==> the demo, without a terminal"
@@ -49,7 +52,7 @@ lint: setup ## Check formatting, lints, the protocol and the layers.
 	@.ci/lint
 
 bench: build ## Measure each workload beside its physical limit (ARGS="--json FILE").
-	@"$(BIN)/kalam-bench" $(or $(ARGS),all)
+	@"$(BIN)/kalam-bench" $(ARGS)
 
 bench-ids: build ## Measure generated ids: 8 threads, nanoseconds an id.
 	@"$(BIN)/examples/generated_ids"
@@ -57,9 +60,12 @@ bench-ids: build ## Measure generated ids: 8 threads, nanoseconds an id.
 crash: build ## Kill the server N times under load and check every acknowledged row (N=200).
 	@KALAMDB_CRASH_KILLS="$(N)" cargo test --workspace --test end_to_end -- --exact --nocapture crash::kills_under_load
 
-slt: build ## Run the sqllogictest files below a folder (DIR=path).
-	@[ -n "$(DIR)" ] || { echo "usage: make slt DIR=path"; exit 2; }
-	@"$(BIN)/slt" "$(DIR)"
+crash-flush: build ## The same while everything is flushed and compacted all the time (N=200).
+	@KALAMDB_CRASH_KILLS="$(N)" cargo test --workspace --test end_to_end -- --exact --nocapture crash_flush::kills_during_flushes
+
+slt: build ## Run a sqllogictest file or those below a folder (DIR=path ARGS="--tier cold").
+	@[ -n "$(DIR)" ] || { echo "usage: make slt DIR=path [ARGS=--tier cold]"; exit 2; }
+	@"$(BIN)/slt" $(ARGS) "$(DIR)"
 
 cli: build ## Open the prompt of a running server (ARGS="-h host:port -u user").
 	@"$(BIN)/kalam-cli" $(ARGS)

@@ -4,8 +4,18 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message;
 
-const PROTOS: [&str; 4] =
-    ["kalamdb/v1/admin.proto", "kalamdb/v1/errors.proto", "kalamdb/v1/query.proto", "kalamdb/v1/value.proto"];
+const PROTOS: [&str; 8] = [
+    "kalamdb/v1/admin.proto",
+    "kalamdb/v1/errors.proto",
+    "kalamdb/v1/flush.proto",
+    "kalamdb/v1/job.proto",
+    "kalamdb/v1/query.proto",
+    "kalamdb/v1/segment.proto",
+    "kalamdb/v1/storage.proto",
+    "kalamdb/v1/value.proto",
+];
+/// Messages with secrets: `src/redacted.rs` says how they are printed.
+const SECRET: [&str; 2] = [".kalamdb.v1.CreateStorageRequest", ".kalamdb.v1.AlterStorageRequest"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=kalamdb");
@@ -19,6 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .extern_path(".google.protobuf", "::pbjson_types")
         .bytes(".kalamdb.v1.Rows.arrow_ipc")
         .bytes(".kalamdb.v1.RowBatch.arrow_ipc")
+        .skip_debug(SECRET)
         .compile_fds(descriptors)?;
     pbjson_build::Builder::new()
         .register_descriptors(&encoded)?

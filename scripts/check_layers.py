@@ -26,7 +26,8 @@ MAY_USE = {
 ONLY_IN = {
     "rocksdb": {"kalamdb-store", "kalam-bench"},
     "parquet": {"kalamdb-store"},
-    "object_store": {"kalamdb-store"},
+    # The engine hands storages from the store to DataFusion.
+    "object_store": {"kalamdb-store", "kalamdb-engine"},
     # The engine's interface speaks DataFusion's scalar values and Arrow's batches.
     "datafusion": {"kalamdb-engine", "kalamdb-server", "kalam-bench"},
     "tonic": {"kalamdb-proto", "kalamdb-server", "kalam-link", "kalam-bench", "kalamdb-tests"},

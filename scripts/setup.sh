@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what building KalamDB needs and this machine lacks: a C++ compiler and libclang for RocksDB, make,
-# pkg-config. Does nothing, and asks for nothing, when all is there.
+# Installs what building and testing KalamDB needs and this machine lacks: a C++ compiler and libclang for RocksDB, make,
+# pkg-config, Python with venv for the S3 server of the tests. Does nothing, and asks for nothing, when all is there.
 set -euo pipefail
 
 say() { printf '%s\n' "$*" >&2; }
@@ -23,15 +23,20 @@ has_clang_headers() {
   command -v clang >/dev/null || compgen -G '/usr/lib/llvm-*/lib/clang/*/include/stddef.h' >/dev/null
 }
 
+has_python_venv() {
+  command -v python3 >/dev/null && python3 -c 'import ensurepip, venv' 2>/dev/null
+}
+
 missing=()
 command -v g++ >/dev/null || missing+=(g++)
 command -v make >/dev/null || missing+=(make)
 command -v pkg-config >/dev/null || missing+=(pkg-config)
 has_libclang || missing+=(libclang-dev)
 has_clang_headers || missing+=(clang)
+has_python_venv || missing+=(python3-venv)
 [ ${#missing[@]} -eq 0 ] && exit 0
 
-say "==> missing for the build: ${missing[*]}"
+say "==> missing here: ${missing[*]}"
 if ! command -v apt-get >/dev/null; then
   say "This script installs packages with apt-get only. Please install what your system calls: ${missing[*]}"
   exit 1

@@ -18,7 +18,7 @@ for beside this program).";
 
 const WORKLOADS: &str = "\
 Workloads (clients by default):
-  point-read         SELECT * of one row by key (1, 16). Limit: a bare tonic echo of the same bytes
+  point-read         SELECT * of one row by key, of 10,000 (1, 16). Limit: a bare tonic echo of the same bytes
   conversation-read  the last 50 rows of a conversation (1, 16). Limit: the same echo
   insert             durable single-row INSERT (1, 16, 64, 256). Limit: the lower of the echo and a bare RocksDB
                      put loop with group commit
@@ -29,14 +29,30 @@ Workloads (clients by default):
   cached-plan        a SELECT with parameters again and again (1), compared with the same SELECT under an alias that is
                      new each time, so that its plan is not in the cache: here the figures to look at are the ratios
                      of latency (p50_ratio, mean_ratio), which should be far below 1
+  cold-scan          the same over 1,000,000 rows of a SHARED table, all flushed (1). Limit: DataFusion alone on the same
+                     segment files
+  cold-scan-updated  the same after an UPDATE of every hundredth row (1). Limit: as cold-scan
+  mixed-scan         a filter and the aggregate over 1,000,000 rows of a SHARED table, half of them flushed (1). Limit:
+                     DataFusion on the same segment files and the other rows in memory
+  cold-point-read    SELECT * of one row by key among 200 segments whose key ranges all overlap (1, 16). Limits: the
+                     echo, and the same read of a hot row
+  flush              FLUSH TABLE of 1,000,000 rows of a SHARED table. Limit: arrow's Parquet writer alone, with the same
+                     settings, on the same rows in memory
+  flush-interference point reads and durable INSERTs (8 clients each) while a table of 1,000,000 rows is flushed. Limit:
+                     the same while nothing is flushed; the figure to look at is p99 ÷ limit
+  shutdown           SIGTERM to the end of a server with 10 tables of 100,000 hot rows each, which it flushes. Limit: the
+                     end of an empty server
   idle               start of an empty server until it answers, and its resident memory 2 s later. Limit: the echo server
   load-parquet FILE  writes a Parquet file of messages (id, conversation_id, user_id, role, content, created_at,
                      files_changed) into a USER table, each row as its user (32), reads every user's rows back and
                      compares them with the file. Limit: as insert, with as many rows an operation
-  all                every workload but load-parquet
+  flush-users FILE   load-parquet, then FLUSH ALL TABLES, after which every user's rows are read back and compared again,
+                     and there are no more segments than users with enough rows for one. Limit: reading the same rows hot
+  all                every workload that needs no file; what runs when none is named
 
 The tables live in a namespace of their own (--namespace) and are dropped and made anew. With --server, insert needs a
-server with durability sync, insert-async one with async, and idle cannot run.
+server with durability sync, insert-async one with async; idle, shutdown and the workloads of flushed rows, flush-users
+apart, start servers of their own and cannot run.
 
 Exit status: 0, 1 (a call failed or an answer was wrong), 2 (usage).";
 
@@ -64,7 +80,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u16).range(1..=4_096))]
     connections: u16,
 
-    /// Rows in the table that a reading workload uses (default: 10,000; scan-aggregate 10,000 and 100,000)
+    /// Rows in a table that is filled before it is read or flushed (default: as described below)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(100..=100_000_000))]
     pub(crate) rows: Option<u64>,
 
@@ -85,7 +101,7 @@ pub(crate) struct Args {
     pub(crate) json: Option<PathBuf>,
 
     /// What to run, in this order
-    #[arg(value_name = "WORKLOAD", required = true)]
+    #[arg(value_name = "WORKLOAD", default_value = "all")]
     words: Vec<String>,
 }
 
@@ -99,11 +115,36 @@ pub(crate) enum Workload {
     BatchInsert,
     ScanAggregate,
     CachedPlan,
+    ColdScan,
+    ColdScanUpdated,
+    MixedScan,
+    ColdPointRead,
+    Flush,
+    FlushInterference,
+    Shutdown,
     Idle,
     LoadParquet(PathBuf),
+    FlushUsers(PathBuf),
 }
 
-const NAMED: [(&str, Workload); 8] = [
+impl Workload {
+    /// Whether it starts a server of its own, which it looks into, stops, or tells how to behave.
+    fn needs_own_server(&self) -> bool {
+        matches!(
+            self,
+            Self::ColdScan
+                | Self::ColdScanUpdated
+                | Self::MixedScan
+                | Self::ColdPointRead
+                | Self::Flush
+                | Self::FlushInterference
+                | Self::Shutdown
+                | Self::Idle
+        )
+    }
+}
+
+const NAMED: [(&str, Workload); 15] = [
     ("point-read", Workload::PointRead),
     ("conversation-read", Workload::ConversationRead),
     ("insert", Workload::Insert),
@@ -111,6 +152,13 @@ const NAMED: [(&str, Workload); 8] = [
     ("batch-insert", Workload::BatchInsert),
     ("scan-aggregate", Workload::ScanAggregate),
     ("cached-plan", Workload::CachedPlan),
+    ("cold-scan", Workload::ColdScan),
+    ("cold-scan-updated", Workload::ColdScanUpdated),
+    ("mixed-scan", Workload::MixedScan),
+    ("cold-point-read", Workload::ColdPointRead),
+    ("flush", Workload::Flush),
+    ("flush-interference", Workload::FlushInterference),
+    ("shutdown", Workload::Shutdown),
     ("idle", Workload::Idle),
 ];
 
@@ -121,25 +169,31 @@ impl Args {
         let mut words = self.words.iter();
         while let Some(word) = words.next() {
             match word.as_str() {
-                // An idle server is asked for by name only where one of its own can be started.
+                // What needs a server of its own is asked for by name only where one can be started.
                 "all" => workloads.extend(
-                    NAMED.into_iter().map(|(_, w)| w).filter(|w| self.server.is_none() || *w != Workload::Idle),
+                    NAMED.into_iter().map(|(_, w)| w).filter(|w| self.server.is_none() || !w.needs_own_server()),
                 ),
-                "load-parquet" => {
-                    let file = words.next().ok_or_else(|| usage("load-parquet needs the name of a file".to_owned()))?;
-                    workloads.push(Workload::LoadParquet(file.into()));
+                "load-parquet" | "flush-users" => {
+                    let file = words.next().ok_or_else(|| usage(format!("{word} needs the name of a file")))?;
+                    let of_file = if word == "flush-users" { Workload::FlushUsers } else { Workload::LoadParquet };
+                    workloads.push(of_file(file.into()));
                 }
                 word => {
                     let (_, workload) = NAMED.into_iter().find(|(name, _)| *name == word).ok_or_else(|| {
                         let names: Vec<&str> = NAMED.iter().map(|(name, _)| *name).collect();
-                        usage(format!("no workload '{word}'; there are {}, load-parquet FILE, all", names.join(", ")))
+                        let names = names.join(", ");
+                        usage(format!(
+                            "no workload '{word}'; there are {names}, load-parquet FILE, flush-users FILE, all"
+                        ))
                     })?;
                     workloads.push(workload);
                 }
             }
         }
-        if self.server.is_some() && workloads.contains(&Workload::Idle) {
-            return Err(usage("idle starts a server of its own: run it without --server".to_owned()));
+        if self.server.is_some()
+            && let Some((name, _)) = NAMED.iter().find(|(_, w)| w.needs_own_server() && workloads.contains(w))
+        {
+            return Err(usage(format!("{name} starts a server of its own: run it without --server")));
         }
         Ok(workloads)
     }
@@ -206,18 +260,25 @@ mod tests {
 
     #[test]
     fn workloads_come_in_order_and_a_file_follows_its_workload() {
-        let args = parse(&["insert", "load-parquet", "all", "idle"]).unwrap();
-        let expected = [Workload::Insert, Workload::LoadParquet("all".into()), Workload::Idle];
+        let args = parse(&["insert", "load-parquet", "all", "idle", "flush-users", "f"]).unwrap();
+        let expected =
+            [Workload::Insert, Workload::LoadParquet("all".into()), Workload::Idle, Workload::FlushUsers("f".into())];
         assert_eq!(args.workloads().unwrap(), expected);
         assert_eq!(parse(&["all"]).unwrap().workloads().unwrap().len(), NAMED.len());
+        let unnamed = parse(&["--json", "results.jsonl"]).unwrap();
+        assert_eq!(unnamed.workloads().unwrap(), parse(&["all"]).unwrap().workloads().unwrap());
     }
 
     #[test]
     fn what_cannot_run_is_refused() {
-        assert!(parse(&[]).is_err());
         assert!(parse(&["load-parquet"]).unwrap().workloads().is_err());
         assert!(parse(&["instert"]).unwrap().workloads().is_err());
-        assert!(parse(&["--server", "http://[::1]:2900", "idle"]).unwrap().workloads().is_err());
+        assert!(parse(&["flush-users"]).unwrap().workloads().is_err());
+        for own in ["idle", "cold-scan", "flush", "shutdown"] {
+            assert!(parse(&["--server", "http://[::1]:2900", own]).unwrap().workloads().is_err());
+        }
+        let all = parse(&["--server", "http://[::1]:2900", "all"]).unwrap().workloads().unwrap();
+        assert!(all.contains(&Workload::Insert) && !all.iter().any(Workload::needs_own_server));
         for bad in [
             ["--duration", "0"],
             ["--duration", "-1"],

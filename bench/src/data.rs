@@ -41,13 +41,12 @@ pub(crate) struct Message {
 impl Message {
     /// Message `index` (from 0) of a partition of `rows` messages; its id is `index + 1`.
     pub(crate) fn new(index: u64, rows: u64) -> Self {
-        let role = ROLES[(index % ROLE_COUNT) as usize];
         Self {
-            id: i64::try_from(index).unwrap_or(i64::MAX).saturating_add(1),
+            id: id(index),
             conversation_id: conversation(index % conversations(rows)),
-            role,
+            role: role(index),
             content: content(index),
-            files_changed: (index * 37 % 1_000) as i32,
+            files_changed: files_changed(index),
         }
     }
 
@@ -58,6 +57,21 @@ impl Message {
 }
 
 const FILL_COLUMNS: &str = "id, conversation_id, role, content, files_changed";
+
+/// Id of message `index`.
+pub(crate) fn id(index: u64) -> i64 {
+    i64::try_from(index).unwrap_or(i64::MAX).saturating_add(1)
+}
+
+/// Role of message `index`.
+pub(crate) fn role(index: u64) -> &'static str {
+    ROLES[(index % ROLE_COUNT) as usize]
+}
+
+/// Number of files changed of message `index`, less than 1,000.
+pub(crate) fn files_changed(index: u64) -> i32 {
+    (index * 37 % 1_000) as i32
+}
 
 /// Number of conversations among `rows` messages.
 pub(crate) fn conversations(rows: u64) -> u64 {
@@ -78,15 +92,25 @@ pub(crate) fn create_messages(namespace: &str) -> String {
     format!(
         "CREATE NAMESPACE IF NOT EXISTS {namespace}; \
          DROP TABLE IF EXISTS {namespace}.messages; \
-         CREATE USER TABLE {namespace}.messages (\
-           id BIGINT PRIMARY KEY DEFAULT SNOWFLAKE_ID(), \
-           conversation_id TEXT NOT NULL, \
-           role TEXT NOT NULL, \
-           content TEXT NOT NULL, \
-           created_at TIMESTAMP NOT NULL DEFAULT NOW(), \
-           files_changed INT NOT NULL DEFAULT 0)"
+         CREATE USER TABLE {namespace}.messages ({COLUMNS})"
     )
 }
+
+/// A SHARED table of the same columns, which nothing flushes by itself, as a batch that makes it anew.
+pub(crate) fn create_shared(namespace: &str, table: &str) -> String {
+    format!(
+        "CREATE NAMESPACE IF NOT EXISTS {namespace}; \
+         DROP TABLE IF EXISTS {namespace}.{table}; \
+         CREATE SHARED TABLE {namespace}.{table} ({COLUMNS}) ACCESS public"
+    )
+}
+
+const COLUMNS: &str = "id BIGINT PRIMARY KEY DEFAULT SNOWFLAKE_ID(), \
+     conversation_id TEXT NOT NULL, \
+     role TEXT NOT NULL, \
+     content TEXT NOT NULL, \
+     created_at TIMESTAMP NOT NULL DEFAULT NOW(), \
+     files_changed INT NOT NULL DEFAULT 0";
 
 /// Bytes that the server stores as the value of one row of the table with these texts: a header, the null bitmap, the
 /// fixed-width columns, an end offset for each text, the texts.
@@ -102,19 +126,28 @@ pub(crate) fn stored_row_bytes(texts: &[&str]) -> usize {
 
 /// Writes `rows` generated messages into a user's partition.
 pub(crate) async fn fill(client: &Client, namespace: &str, user: &str, rows: u64) -> Result<()> {
-    let client = &client.for_user(user);
-    stream::iter((0..rows).step_by(FILL_ROWS as usize))
-        .map(|from| async move {
-            let to = rows.min(from + FILL_ROWS);
-            let parameters: Vec<Value> = (from..to).flat_map(|index| Message::new(index, rows).parameters()).collect();
-            let groups = wire::values_clause((to - from) as usize, 5);
-            let sql = format!("INSERT INTO {namespace}.messages ({FILL_COLUMNS}) VALUES {groups}");
-            client.execute(sql, parameters).await
+    let indexes = (0..rows).step_by(FILL_ROWS as usize).map(|from| (from..rows.min(from + FILL_ROWS)).collect());
+    insert(&client.for_user(user), &format!("{namespace}.messages"), rows, indexes).await
+}
+
+/// Writes generated messages into a table, of a set of `rows`: those with these indexes, a statement for each list.
+pub(crate) async fn insert(
+    client: &Client,
+    table: &str,
+    rows: u64,
+    indexes: impl Iterator<Item = Vec<u64>>,
+) -> Result<()> {
+    stream::iter(indexes)
+        .map(|indexes| async move {
+            let groups = wire::values_clause(indexes.len(), 5);
+            let parameters: Vec<Value> =
+                indexes.into_iter().flat_map(|index| Message::new(index, rows).parameters()).collect();
+            client.execute(format!("INSERT INTO {table} ({FILL_COLUMNS}) VALUES {groups}"), parameters).await
         })
         .buffer_unordered(FILL_CONCURRENCY)
         .try_for_each(|_| std::future::ready(Ok(())))
         .await
-        .map_err(BenchError::client(format!("filling {namespace}.messages")))
+        .map_err(BenchError::client(format!("filling {table}")))
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use crate::{
 pub(crate) enum Record {
     Load(Box<LoadRecord>),
     Idle(IdleRecord),
+    Shutdown(ShutdownRecord),
 }
 
 /// A workload under load. Times are in microseconds.
@@ -46,6 +47,8 @@ pub(crate) struct LoadRecord {
     pub(crate) ratio: Option<f64>,
     /// Median latency divided by the limit's: 1 is the best possible.
     pub(crate) p50_ratio: Option<f64>,
+    /// 99th percentile of the latency divided by the limit's.
+    pub(crate) p99_ratio: Option<f64>,
     /// Mean latency divided by the limit's.
     pub(crate) mean_ratio: Option<f64>,
     /// Every limit measured, when there were several.
@@ -73,6 +76,21 @@ pub(crate) struct IdleRecord {
     pub(crate) limit: &'static str,
     pub(crate) limit_start_ms: f64,
     pub(crate) limit_resident_bytes: u64,
+}
+
+/// The end of a server with rows that are not flushed, beside the end of one without.
+#[derive(Debug, Serialize)]
+pub(crate) struct ShutdownRecord {
+    pub(crate) workload: &'static str,
+    pub(crate) tables: u64,
+    /// Rows of each table that were hot when the server was told to end.
+    pub(crate) rows: u64,
+    /// Rows of all tables that it flushed before it ended.
+    pub(crate) flushed_rows: u64,
+    /// From the signal to the end of the process.
+    pub(crate) took_ms: f64,
+    pub(crate) limit: &'static str,
+    pub(crate) limit_took_ms: f64,
 }
 
 impl LoadRecord {
@@ -115,6 +133,7 @@ impl LoadRecord {
             limit_p99_us: lowest.map(|(_, limit)| limit.latency_us(0.99)),
             ratio: over(Measurement::ops_per_s),
             p50_ratio: over(|m| m.latency_us(0.5)),
+            p99_ratio: over(|m| m.latency_us(0.99)),
             mean_ratio: over(Measurement::mean_us),
             limits,
             errors: failed.clone().map(Measurement::failures).sum(),
@@ -132,7 +151,7 @@ impl Record {
     pub(crate) fn errors(&self) -> u64 {
         match self {
             Self::Load(load) => load.errors,
-            Self::Idle(_) => 0,
+            Self::Idle(_) | Self::Shutdown(_) => 0,
         }
     }
 
@@ -165,13 +184,22 @@ impl Record {
                 idle.limit_start_ms,
                 megabytes(idle.limit_resident_bytes)
             ),
+            Self::Shutdown(end) => format!(
+                "shutdown: {} tables of {} hot rows, {} of them flushed in {:.0} ms; {}: {:.0} ms",
+                end.tables,
+                number(end.rows as f64),
+                number(end.flushed_rows as f64),
+                end.took_ms,
+                end.limit,
+                end.limit_took_ms
+            ),
         }
     }
 }
 
 /// The records as a table; `None` without any load record.
 pub(crate) fn table(records: &[Record]) -> Option<String> {
-    const HEADER: [&str; 15] = [
+    const HEADER: [&str; 16] = [
         "workload",
         "clients",
         "rows/op",
@@ -187,6 +215,7 @@ pub(crate) fn table(records: &[Record]) -> Option<String> {
         "limit op/s",
         "op/s ÷ limit",
         "p50 ÷ limit",
+        "p99 ÷ limit",
     ];
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(HEADER);
@@ -218,6 +247,7 @@ pub(crate) fn table(records: &[Record]) -> Option<String> {
             load.limit_ops_per_s.map(number).unwrap_or_default(),
             load.ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default(),
             load.p50_ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default(),
+            load.p99_ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default(),
         ]);
     }
     (!empty).then(|| table.to_string())

@@ -115,11 +115,18 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server on an empty folder inside `parent`, and waits until it answers.
     pub(crate) async fn start(durability: Durability, parent: &Path) -> Result<Self> {
+        Self::start_with(durability, parent, &[]).await
+    }
+
+    /// The same with settings, such as `("log.level", "debug")`.
+    pub(crate) async fn start_with(durability: Durability, parent: &Path, settings: &[(&str, &str)]) -> Result<Self> {
         let data = tempfile::Builder::new()
             .prefix("kalam-bench-server-")
             .tempdir_in(parent)
             .map_err(BenchError::io(format!("cannot make a folder in {}", parent.display())))?;
         let builder = ServerProcess::builder().data_dir(data.path()).arg("--durability").arg(durability.as_str());
+        let builder =
+            settings.iter().fold(builder, |builder, (key, value)| builder.arg("--set").arg(format!("{key}={value}")));
         let process = builder.start().await?;
         let server = Self::connect(process.endpoint(), String::new()).await?;
         Ok(Self { process: Some(process), _data: Some(data), ..server })
@@ -143,6 +150,17 @@ impl Server {
     /// Process id, of a server that was started here.
     pub(crate) fn pid(&self) -> Option<u32> {
         self.process.as_ref().map(ServerProcess::pid)
+    }
+
+    /// The process, of a server that was started here.
+    pub(crate) fn process(&mut self) -> Result<&mut ServerProcess> {
+        let given = || BenchError::Usage("this workload starts and stops a server of its own".to_owned());
+        self.process.as_mut().ok_or_else(given)
+    }
+
+    /// Where a server that was started here keeps its data.
+    pub(crate) fn data_dir(&self) -> Option<&Path> {
+        self.process.as_ref().map(ServerProcess::data_dir)
     }
 
     /// Gives a user's partition `rows` generated messages, once.

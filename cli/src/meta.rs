@@ -7,6 +7,7 @@ use kalam_link::ErrorKind;
 use crate::{
     escape,
     exit::{Failure, Status},
+    flush,
     session::{Flow, Session},
 };
 
@@ -17,6 +18,9 @@ Statements end with a semicolon and may span lines.
   \\use NAMESPACE, USE n   namespace of unqualified table names
   \\x [on|off]             one line for each value instead of tables
   \\timing [on|off]        whether times are shown
+  \\flush [TABLE|all] [force]
+                         move rows to Parquet files: of a table, of every one, or of those of the namespace;
+                         Ctrl+C ends the waiting, not the flush
   \\health                 whether the server answers calls
   \\connect [HOST] [USER]  connect to another server or as another user; - keeps the host
   \\help, \\?               this text
@@ -26,7 +30,7 @@ Ctrl+C cancels the running statement. Ctrl+R searches the history. Alt+Enter add
 ";
 
 /// Commands that are known by name but not offered yet.
-const LATER: [&str; 6] = ["\\flush", "\\config", "\\pause", "\\continue", "\\watch", "\\export"];
+const LATER: [&str; 5] = ["\\config", "\\pause", "\\continue", "\\watch", "\\export"];
 
 /// Namespaces that are always there.
 const BUILT_IN: [&str; 2] = ["system", "information_schema"];
@@ -40,6 +44,10 @@ pub(crate) async fn run(session: &mut Session, text: &str) -> Result<Flow, Failu
         ("\\q" | "\\quit", []) => Ok(Flow::Quit),
         ("\\help" | "\\?" | "\\h", _) => say(HELP.trim_end()),
         ("\\health", []) => health(session).await,
+        ("\\flush", arguments) => match flush::Order::parse(arguments, session.client.namespace()) {
+            Some(order) => flush::run(session, order).await,
+            None => wrong(flush::USAGE),
+        },
         ("\\timing", argument @ ([] | [_])) => match switch(session.timing, argument) {
             Some(timing) => {
                 session.timing = timing;

@@ -12,6 +12,7 @@ use crate::{
     escape,
     exit::{Failure, Status},
     highlight::SqlHighlighter,
+    history::DiscreetHistory,
     prompt::{KalamPrompt, StatementValidator, is_farewell},
     report,
     script::units,
@@ -81,7 +82,7 @@ fn editor(session: &Session, history: Option<&Path>) -> Reedline {
     // A history that cannot be read is done without.
     let path = history.map(Path::to_path_buf);
     match path.and_then(|path| FileBackedHistory::with_file(HISTORY_ENTRIES, path).ok()) {
-        Some(history) => editor.with_history(Box::new(history)),
+        Some(history) => editor.with_history(Box::new(DiscreetHistory::new(history))),
         None => editor,
     }
 }

@@ -132,7 +132,7 @@ impl Session {
         if io::stderr().is_terminal() == stdout().is_terminal() { self.style } else { Style::for_stderr() }
     }
 
-    fn renderer(&self) -> Box<dyn Render> {
+    pub(crate) fn renderer(&self) -> Box<dyn Render> {
         match self.format {
             Format::Json => Box::new(Json::default()),
             Format::Csv => Box::new(Csv::new(stdout().is_terminal())),

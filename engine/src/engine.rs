@@ -1,6 +1,11 @@
 //! The engine: everything below SQL and above nothing, as one value.
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use datafusion::execution::SessionState;
 use kalamdb_store::{
@@ -8,6 +13,8 @@ use kalamdb_store::{
     data_dir::{DataDir, DataDirError},
     ids::{CommitSeq, UserId},
     kv::{Durability, MemoryBackend, RocksBackend, RocksSettings, StorageBackend},
+    object::StoreSettings,
+    segment::{SegmentSettings, SegmentStores, Segments},
 };
 use parking_lot::Mutex;
 
@@ -16,11 +23,15 @@ use crate::{
     catalog::{Catalog, ConstantEvaluator},
     env::Env,
     error::{Error, Reason, Result},
-    exec::{Caches, ConflictTurns, QueryRuntime, StatementContext, from_store, template_state},
+    exec::{
+        Caches, ColdTables, ColdTier, ConflictTurns, QueryRuntime, SnapshotRegistry, SnapshotSource, StatementContext,
+        from_store, template_state,
+    },
     ids::IdSource,
-    jobs::Expiry,
+    jobs::{Expiry, JobHooks, JobParts, Jobs, NoHooks},
     session::Session,
     settings::{EngineSettings, SettingInfo, StorageSettings},
+    storage::{StorageParts, Storages},
 };
 
 /// A database, open. Sessions made from it run statements.
@@ -55,6 +66,10 @@ pub(crate) struct Shared {
     pub(crate) backend: Arc<dyn StorageBackend>,
     pub(crate) committer: Committer,
     pub(crate) catalog: Catalog,
+    pub(crate) storages: Arc<Storages>,
+    pub(crate) snapshots: SnapshotRegistry,
+    pub(crate) cold: Arc<ColdTier>,
+    pub(crate) jobs: Arc<Jobs>,
     pub(crate) template: Arc<SessionState>,
     pub(crate) runtime: QueryRuntime,
     pub(crate) caches: Caches,
@@ -82,6 +97,19 @@ impl Engine {
     /// INVALID_REQUEST with a text for the operator when the data directory cannot be used (another process has it, its
     /// format is newer, it cannot be written); CORRUPTION when what is in it cannot be read.
     pub fn open(settings: EngineSettings, settings_table: Vec<SettingInfo>, env: Arc<dyn Env>) -> Result<Arc<Self>> {
+        Self::open_with_hooks(settings, settings_table, env, Arc::new(NoHooks))
+    }
+
+    /// The same as [`Engine::open`], with something that is called between the steps of background jobs. For tests.
+    ///
+    /// # Errors
+    /// As [`Engine::open`].
+    pub fn open_with_hooks(
+        settings: EngineSettings,
+        settings_table: Vec<SettingInfo>,
+        env: Arc<dyn Env>,
+        hooks: Arc<dyn JobHooks>,
+    ) -> Result<Arc<Self>> {
         let (backend, data_dir) = open_store(&settings)?;
         let free_space = data_dir.as_ref().map(|dir| free_space_of(dir.path().to_path_buf()));
         let commit_settings = CommitSettings {
@@ -99,6 +127,21 @@ impl Engine {
             ConstantEvaluator::new(Arc::clone(&template)),
             Arc::clone(&env),
         )?;
+        let storages = open_storages(&settings, data_dir.as_ref(), backend.as_ref(), &catalog, &committer, &env)?;
+        let stores = hooks.stores(Arc::clone(&storages) as Arc<dyn SegmentStores>);
+        let cold = Arc::new(ColdTier {
+            segments: Arc::new(Segments::new(Arc::clone(&backend), stores, SegmentSettings::default())),
+            tables: ColdTables::load(backend.snapshot().as_ref())?,
+        });
+        let parts = JobParts {
+            backend: Arc::clone(&backend),
+            committer: committer.clone(),
+            env: Arc::clone(&env),
+            ids: Arc::clone(&ids),
+            node_id: settings.node_id,
+            hooks,
+        };
+        let jobs = Arc::new(Jobs::open(parts, &settings.flush)?);
         let runtime = QueryRuntime::new(&settings, spill_dir(&settings, data_dir.as_ref())?)?;
         let shared = Arc::new(Shared {
             caches: Caches::new(settings.plan_cache_entries),
@@ -109,18 +152,27 @@ impl Engine {
             backend,
             committer,
             catalog,
+            storages,
+            snapshots: SnapshotRegistry::default(),
+            cold,
+            jobs,
             template,
             runtime,
             conflicts: ConflictTurns::new(),
         });
         let interval = Duration::from_millis(shared.settings.stream_expiry_interval_ms);
         let expiry = Expiry::start(shared.runtime.handle(), Arc::downgrade(&shared), interval);
+        shared.jobs.start(&shared);
         Ok(Arc::new(Self { shared, expiry: Mutex::new(Some(expiry)), data_dir }))
     }
 
     /// A session of a caller. Cheap: make one for each call.
     pub fn session(&self, caller: Caller) -> Session {
         Session::new(Arc::clone(&self.shared), caller)
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// The last commit sequence that is visible.
@@ -152,6 +204,7 @@ impl Engine {
     /// further statements answer SHUTTING_DOWN.
     pub fn close(&self) {
         self.expiry.lock().take();
+        self.shared.jobs.stop();
         self.shared.runtime.shutdown();
         self.shared.committer.stop();
     }
@@ -171,7 +224,14 @@ impl Shared {
             self.env.now_us(),
             self.catalog.state(),
             Arc::clone(&self.settings_table),
-            Arc::clone(&self.backend),
+            Arc::clone(&self.storages),
+            Arc::clone(&self.jobs),
+            SnapshotSource {
+                cold: Arc::clone(&self.cold),
+                backend: Arc::clone(&self.backend),
+                committer: self.committer.clone(),
+                registry: self.snapshots.clone(),
+            },
         )
     }
 
@@ -200,6 +260,31 @@ fn open_store(settings: &EngineSettings) -> Result<(Arc<dyn StorageBackend>, Opt
     Ok((Arc::new(backend), Some(data_dir)))
 }
 
+fn open_storages(
+    settings: &EngineSettings,
+    data_dir: Option<&DataDir>,
+    backend: &dyn StorageBackend,
+    catalog: &Catalog,
+    committer: &Committer,
+    env: &Arc<dyn Env>,
+) -> Result<Arc<Storages>> {
+    let data_dir = data_dir.map(|dir| dir.path().to_path_buf());
+    let parts = StorageParts {
+        local: data_dir.as_ref().map(|dir| dir.join("storage")),
+        data_dir,
+        roots: settings.storage_roots.clone(),
+        settings: StoreSettings {
+            request_timeout: Duration::from_secs(settings.storage_request_timeout_s),
+            max_retries: settings.storage_max_retries,
+        },
+        secret_key: settings.storage_secret_key.clone(),
+        catalog: catalog.clone(),
+        committer: committer.clone(),
+        env: Arc::clone(env),
+    };
+    Storages::load(backend.snapshot().as_ref(), parts)
+}
+
 fn from_data_dir(error: DataDirError) -> Error {
     Error::new(Reason::InvalidRequest, error.to_string())
 }
@@ -211,11 +296,29 @@ fn free_space_of(path: PathBuf) -> FreeSpace {
 fn spill_dir(settings: &EngineSettings, data_dir: Option<&DataDir>) -> Result<PathBuf> {
     let dir = match (&settings.spill_dir, data_dir) {
         (Some(dir), _) => dir.clone(),
-        (None, Some(data_dir)) => data_dir.path().join("spill"),
+        (None, Some(data_dir)) => {
+            let dir = data_dir.path().join("spill");
+            remove_spilled(&dir);
+            dir
+        }
         (None, None) => std::env::temp_dir(),
     };
     std::fs::create_dir_all(&dir).map_err(|e| {
         Error::new(Reason::InvalidRequest, format!("The spill folder {} cannot be created: {e}.", dir.display()))
     })?;
     Ok(dir)
+}
+
+/// Removes what the queries of a process that was killed have left. The lock of the data directory is held: no other
+/// process uses the folder. Failing is no reason not to start, as nothing is read from there.
+fn remove_spilled(dir: &Path) {
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        // DataFusion's; a folder of another name is somebody's.
+        if entry.file_name().to_string_lossy().starts_with("datafusion-")
+            && let Err(error) = std::fs::remove_dir_all(entry.path())
+        {
+            tracing::warn!(folder = %entry.path().display(), %error, "spilled rows of an earlier run cannot be removed");
+        }
+    }
 }

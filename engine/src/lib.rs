@@ -10,10 +10,12 @@
 //! | `access` | identity, roles, rules |
 //! | `exec` | queries, DML, DDL, plan cache |
 //! | `functions`, `ids`, `values` | SQL functions, generated ids, casts of column values |
+//! | `storage` | storages: where the files of the cold tier are |
 //! | `system` | system tables |
 //! | `jobs` | background work |
 
 mod access;
+mod admin_api;
 mod catalog;
 mod engine;
 pub mod env;
@@ -24,23 +26,38 @@ mod ids;
 mod jobs;
 mod session;
 mod settings;
+mod sizes;
 pub mod sql;
+mod storage;
 mod system;
 mod types;
 mod values;
 
 pub use access::{Caller, Role, UnknownRole};
-pub use catalog::{ColumnInfo, ColumnName, NamespaceInfo, NamespaceName, SchemaVersionInfo, TableInfo, TableLabel};
+pub use admin_api::{JobHandle, JobNews, PartitionDone};
+pub use catalog::{
+    ColumnInfo, ColumnName, NamespaceInfo, NamespaceName, SchemaVersionInfo, StorageName, TableInfo, TableLabel,
+};
 pub use engine::Engine;
 pub use env::{Env, FixedEnv, SystemEnv};
 pub use error::{Error, ErrorKind, Position, Reason, Result};
-pub use exec::{Body, Parameter, ResultColumn, RowStream, StatementOutput};
+pub use exec::{
+    Body, Parameter, PartitionStats, ResultColumn, RowStream, StatementOutput, TableStats, TierStats,
+};
 pub use ids::{IdSource, MAX_NODE_ID};
+pub use jobs::{
+    FailedPartition, JobHooks, JobId, JobProgress, JobRecord, JobStatus, JobStep, JobTable, JobTrigger, JobType,
+    NoHooks,
+};
 pub use kalamdb_store::{
     ids::{CommitSeq, InvalidUserId, UserId},
     kv::Durability,
+    object::{InvalidSecretKey, SecretKey},
 };
 pub use session::{Execution, Request, Session};
-pub use settings::{EngineSettings, SettingInfo, StorageSettings};
-pub use sql::TableKind;
+pub use settings::{CompactionSettings, EngineSettings, FlushSettings, SettingInfo, StorageSettings};
+pub use sizes::{KeyspaceSize, StorageSize};
+pub use sql::{StorageKind, TableKind};
+pub use storage::StorageInfo;
+pub use system::SegmentInfo;
 pub use types::{SqlType, StructField, TYPE_METADATA_KEY, UTC};

@@ -132,7 +132,7 @@ impl Session {
             .all_tables()
             .filter(|t| namespace.is_none_or(|n| t.namespace().as_str() == n))
             .filter(|t| access::may_see_table(&self.caller, t))
-            .map(|t| TableInfo::new(t))
+            .map(|t| TableInfo::new(t, &self.shared.storages))
             .collect())
     }
 
@@ -141,7 +141,7 @@ impl Session {
     /// # Errors
     /// NAMESPACE_NOT_FOUND, TABLE_NOT_FOUND, PERMISSION_DENIED.
     pub fn table(&self, namespace: &str, name: &str) -> Result<TableInfo> {
-        self.visible_table(namespace, name).map(|t| TableInfo::new(&t))
+        self.visible_table(namespace, name).map(|t| TableInfo::new(&t, &self.shared.storages))
     }
 
     /// Drops a table with its rows; durable when it returns. False: it did not exist and `if_exists` was set.
@@ -169,7 +169,11 @@ impl Session {
         Ok(self.shared.settings_table.to_vec())
     }
 
-    fn visible_table(&self, namespace: &str, name: &str) -> Result<Arc<Table>> {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(crate) fn visible_table(&self, namespace: &str, name: &str) -> Result<Arc<Table>> {
         let state = self.shared.catalog.state();
         let visible = |table: &Table| access::may_see_table(&self.caller, table);
         let table = state.table(namespace, name, visible)?;

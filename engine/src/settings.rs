@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use kalamdb_store::kv::Durability;
+use kalamdb_store::{kv::Durability, object::SecretKey};
 
 /// Where an engine keeps its data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,9 +56,73 @@ pub struct EngineSettings {
     pub plan_cache_entries: u64,
     /// How often expired rows of STREAM tables are removed from disk (they are invisible at once). Default: 5,000.
     pub stream_expiry_interval_ms: u64,
+    /// Folders below which FILESYSTEM storages may be. Default: none but the folder `storage` of the data directory.
+    pub storage_roots: Vec<PathBuf>,
+    /// The key that the credentials of storages are encrypted with; without one, no storage can have any. Default: none.
+    pub storage_secret_key: Option<SecretKey>,
+    /// How long one request to a storage may take, and the check of a new one. Default: 30.
+    pub storage_request_timeout_s: u64,
+    /// How often a request to a storage is repeated that failed for a reason that can pass. Default: 5.
+    pub storage_max_retries: usize,
+    /// Flushes: rows of the hot tier to segments.
+    pub flush: FlushSettings,
+    /// Compactions: segments to fewer segments.
+    pub compaction: CompactionSettings,
     /// This node's number in SNOWFLAKE_ID(), 0 to 1,023; two servers that share clients' ids need two numbers.
     /// Default: 0.
     pub node_id: u16,
+}
+
+/// How tables are flushed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlushSettings {
+    /// A partition of a USER table with fewer rows is not worth a file and stays hot. Default: 1,000.
+    pub min_partition_rows: u64,
+    /// A partition is flushed nevertheless when one of its rows was written longer ago. Default: 86,400.
+    pub max_partition_age_s: u64,
+    /// A segment's file is finished when it has about this size. Default: 64 MiB.
+    pub segment_bytes: usize,
+    /// The most rows of a segment. Default: 1,048,576.
+    pub segment_rows: u32,
+    /// Tables flushed at a time. Default: 1.
+    pub concurrency: usize,
+    /// How often a flush tries partitions again that failed for a reason that can pass. Default: 5.
+    pub max_retries: u32,
+    /// How long it waits before it does so the first time; it waits twice as long each time, 30 s at most. Default: 500.
+    pub retry_interval_ms: u64,
+}
+
+impl Default for FlushSettings {
+    fn default() -> Self {
+        Self {
+            min_partition_rows: 1_000,
+            max_partition_age_s: 86_400,
+            segment_bytes: 64 * 1024 * 1024,
+            segment_rows: 1_048_576,
+            concurrency: 1,
+            max_retries: 5,
+            retry_interval_ms: 500,
+        }
+    }
+}
+
+/// How segments are compacted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompactionSettings {
+    /// Whether tables are compacted without being asked to. Default: true.
+    pub automatic: bool,
+    /// So many small segments of a partition are merged, and so many that overlap. Default: 8.
+    pub min_segments: usize,
+    /// A segment with a smaller file is small. Default: 16 MiB.
+    pub small_segment_bytes: u64,
+    /// A segment is rewritten when more of its rows were changed or deleted, in percent. Default: 20.
+    pub max_deleted_percent: u64,
+}
+
+impl Default for CompactionSettings {
+    fn default() -> Self {
+        Self { automatic: true, min_segments: 8, small_segment_bytes: 16 * 1024 * 1024, max_deleted_percent: 20 }
+    }
 }
 
 impl Default for EngineSettings {
@@ -84,6 +148,12 @@ impl Default for EngineSettings {
             statement_timeout_ms: 60_000,
             plan_cache_entries: 1_024,
             stream_expiry_interval_ms: 5_000,
+            storage_roots: Vec::new(),
+            storage_secret_key: None,
+            storage_request_timeout_s: 30,
+            storage_max_retries: 5,
+            flush: FlushSettings::default(),
+            compaction: CompactionSettings::default(),
             node_id: 0,
         }
     }

@@ -9,8 +9,8 @@ use arrow::{
 use datafusion::common::ScalarValue;
 use futures::StreamExt;
 use kalamdb_engine::{
-    Body, Caller, CommitSeq, Engine, EngineSettings, Env, Error, FixedEnv, Parameter, Reason, Request, ResultColumn,
-    Role, Session, SettingInfo, SqlType, StorageSettings, UserId,
+    Body, Caller, CommitSeq, Engine, EngineSettings, Env, Error, FixedEnv, JobHooks, NoHooks, Parameter, Reason,
+    Request, ResultColumn, Role, Session, SettingInfo, SqlType, StorageSettings, UserId,
 };
 
 /// 2026-01-02T03:04:05.000006, at which the clock of every test stands.
@@ -20,6 +20,7 @@ pub(crate) const NOW_US: i64 = 1_767_323_045_000_006;
 pub(crate) struct Db {
     engine: Option<Arc<Engine>>,
     settings: EngineSettings,
+    hooks: Arc<dyn JobHooks>,
     pub(crate) env: Arc<FixedEnv>,
 }
 
@@ -36,7 +37,12 @@ impl Db {
 
     /// With these settings and the namespace `app`.
     pub(crate) async fn with(settings: EngineSettings) -> Self {
-        let mut db = Self { engine: None, settings, env: Arc::new(FixedEnv::new(NOW_US, 7)) };
+        Self::with_hooks(settings, Arc::new(NoHooks)).await
+    }
+
+    /// The same, with hooks that stay through [`Db::reopen`].
+    pub(crate) async fn with_hooks(settings: EngineSettings, hooks: Arc<dyn JobHooks>) -> Self {
+        let mut db = Self { engine: None, settings, hooks, env: Arc::new(FixedEnv::new(NOW_US, 7)) };
         db.open();
         db.admin().run("CREATE NAMESPACE IF NOT EXISTS app").await;
         db
@@ -61,7 +67,8 @@ impl Db {
             description: "Bytes that one statement may write.".to_owned(),
         };
         let env = Arc::clone(&self.env) as Arc<dyn Env>;
-        self.engine = Some(Engine::open(self.settings.clone(), vec![shown], env).unwrap());
+        let hooks = Arc::clone(&self.hooks);
+        self.engine = Some(Engine::open_with_hooks(self.settings.clone(), vec![shown], env, hooks).unwrap());
     }
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {
@@ -116,6 +123,8 @@ pub(crate) struct Answer {
     pub(crate) rows: Vec<Vec<String>>,
     /// Rows affected; for rows answered their number.
     pub(crate) row_count: u64,
+    /// What was answered besides; empty for rows.
+    pub(crate) message: String,
     pub(crate) commit_seq: Option<CommitSeq>,
 }
 
@@ -147,10 +156,16 @@ impl Client {
                     while let Some(batch) = stream.next().await {
                         rows.extend(texts(&batch?));
                     }
-                    Answer { columns, row_count: rows.len() as u64, rows, commit_seq: output.commit_seq }
+                    Answer {
+                        columns,
+                        row_count: rows.len() as u64,
+                        rows,
+                        commit_seq: output.commit_seq,
+                        ..Answer::default()
+                    }
                 }
-                Body::Affected { row_count, .. } => {
-                    Answer { row_count, commit_seq: output.commit_seq, ..Answer::default() }
+                Body::Affected { row_count, message } => {
+                    Answer { row_count, message, commit_seq: output.commit_seq, ..Answer::default() }
                 }
             };
         }

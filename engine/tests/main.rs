@@ -3,14 +3,22 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics fails")]
 
 mod bad_input;
+mod cold_reads;
+mod cold_statements;
 mod concurrency;
+mod fake_s3;
+mod faulty_storage;
+mod flush;
 mod harness;
 mod isolation;
+mod job_steps;
 mod limits;
 mod model;
+mod names;
 mod parameters;
 mod queries;
 mod restart;
+mod storages;
 mod streams;
 mod system_tables;
 mod tables;

@@ -245,3 +245,60 @@ async fn functions_of_the_dialect() {
     assert_eq!(ana.value("SELECT CURRENT_USER()").await, "ana");
     assert_eq!(ana.value("SELECT NOW() = CURRENT_TIMESTAMP").await, "true");
 }
+
+#[tokio::test]
+async fn sums_of_integers_do_not_wrap_around() {
+    let db = Db::memory().await;
+    db.admin().run("CREATE USER TABLE t (id BIGINT PRIMARY KEY, g INT, n BIGINT, u BIGINT UNSIGNED, i INT)").await;
+    let ana = db.user("ana");
+    ana.run(
+        "INSERT INTO t VALUES (1, 1, 9223372036854775807, 18446744073709551615, 5), (2, 1, 1, 1, 6), (3, 2, 7, 2, NULL), \
+         (4, 2, NULL, NULL, 7), (5, 2, 7, 2, NULL), (6, 3, NULL, NULL, NULL)",
+    )
+    .await;
+    let too_large = [
+        "SELECT sum(n) FROM t",
+        "SELECT sum(u) FROM t",
+        "SELECT g, sum(n) FROM t GROUP BY g",
+        "SELECT sum(DISTINCT n) FROM t",
+        "SELECT g, sum(DISTINCT u) FROM t GROUP BY g",
+        "SELECT sum(n) OVER (ORDER BY id) FROM t",
+        "SELECT sum(n) OVER (ORDER BY id ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) FROM t",
+        "SELECT sum(DISTINCT n) OVER (ORDER BY id ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) FROM t",
+        "SELECT sum(-n - 1) FROM t WHERE g = 1",
+    ];
+    for sql in too_large {
+        let error = ana.fails(Reason::InvalidValue, sql).await;
+        assert!(error.message().contains("is out of the range of BIGINT"), "{sql}: {error}");
+    }
+    // The sum counts, not what it is on the way there.
+    ana.run("INSERT INTO t VALUES (7, 1, -1, 0, 1)").await;
+    assert_eq!(ana.value("SELECT sum(n) FROM t WHERE g = 1").await, "9223372036854775807");
+    assert_eq!(
+        ana.rows("SELECT g, sum(n), sum(i), sum(DISTINCT n) FROM t WHERE id <> 1 GROUP BY g ORDER BY g").await,
+        table(&[["1", "0", "7", "0"], ["2", "14", "7", "7"], ["3", "NULL", "NULL", "NULL"]])
+    );
+    assert_eq!(
+        ana.rows("SELECT sum(n), sum(u), sum(i), sum(1.5), sum(2e0) FROM t WHERE g = 2").await,
+        table(&[["14", "4", "7", "4.5", "6.0"]])
+    );
+    assert_eq!(ana.rows("SELECT sum(n) FROM t WHERE false").await, table(&[["NULL"]]));
+    assert_eq!(
+        ana.rows(
+            "SELECT id, sum(n) OVER (ORDER BY id ROWS 1 PRECEDING), sum(DISTINCT u) OVER (ORDER BY id ROWS 1 PRECEDING) \
+             FROM t WHERE g = 2 ORDER BY id"
+        )
+        .await,
+        table(&[["3", "7", "2"], ["4", "7", "2"], ["5", "7", "2"]])
+    );
+    assert_eq!(ana.run("SELECT sum(i) FROM t").await.columns[0].sql_type, SqlType::BigInt);
+    assert_eq!(ana.value("SELECT sum(value) FROM generate_series(1, 100000)").await, "5000050000");
+    assert_eq!(
+        ana.value(
+            "SELECT sum(s) FROM (SELECT value % 1000 AS g, sum(value) AS s FROM generate_series(1, 100000) GROUP BY 1)"
+        )
+        .await,
+        "5000050000"
+    );
+    assert_eq!(ana.value("SELECT sum(CAST(n AS DECIMAL(38, 0))) FROM t WHERE id < 4").await, "9223372036854775815");
+}

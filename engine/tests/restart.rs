@@ -57,6 +57,20 @@ async fn catalog_and_rows_survive() {
 }
 
 #[tokio::test]
+async fn what_killed_queries_spilled_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut db = Db::on_disk(dir.path()).await;
+    let spill = dir.path().join("spill");
+    for name in ["datafusion-x1", "theirs"] {
+        std::fs::create_dir(spill.join(name)).unwrap();
+        std::fs::write(spill.join(name).join("rows"), "spilled").unwrap();
+    }
+    db.reopen();
+    assert!(!spill.join("datafusion-x1").exists());
+    assert!(spill.join("theirs").join("rows").exists());
+}
+
+#[tokio::test]
 async fn what_was_dropped_stays_dropped() {
     let dir = tempfile::tempdir().unwrap();
     let mut db = Db::on_disk(dir.path()).await;

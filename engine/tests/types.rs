@@ -2,7 +2,7 @@
 
 use kalamdb_engine::{Reason, SqlType};
 
-use crate::harness::{Client, Db, table};
+use crate::harness::{Client, Db, table, text};
 
 /// Types, with values as literals and as they are answered.
 const TYPES: &[(&str, &[(&str, &str)])] = &[
@@ -203,4 +203,81 @@ async fn nested_values_are_reached() {
     assert_eq!(ana.rows("SELECT id, unnest(l) FROM t").await, table(&[["1", "3"], ["1", "4"]]));
     ana.run("UPDATE t SET l = array_append(l, 9)").await;
     assert_eq!(ana.rows("SELECT l FROM t ORDER BY id").await, table(&[["[3, 4, 9]"], ["[9]"]]));
+}
+
+#[tokio::test]
+async fn uuids_are_compared_in_any_form() {
+    const KEPT: &str = "0190163d-8694-739b-aea5-966c26f8ad91";
+    const CAPITALS: &str = "0190163D-8694-739B-AEA5-966C26F8AD91";
+    const BRACES: &str = "{0190163D-8694-739B-AEA5-966C26F8AD91}";
+    const PLAIN: &str = "0190163d8694739baea5966c26f8ad91";
+    let db = Db::memory().await;
+    db.admin().run("CREATE USER TABLE t (id BIGINT PRIMARY KEY, u UUID, us UUID[], s TEXT)").await;
+    let ana = db.user("ana");
+    ana.run(format!("INSERT INTO t VALUES (1, '{BRACES}', ['{PLAIN}'], '{CAPITALS}')")).await;
+    ana.run("INSERT INTO t VALUES (2, '00000000-0000-0000-0000-000000000001', [], 'x'), (3, NULL, NULL, 'y')").await;
+    assert_eq!(ana.value("SELECT u FROM t WHERE id = 1").await, KEPT);
+    for form in [KEPT, CAPITALS, BRACES, PLAIN] {
+        let conditions = [
+            "u = $1",
+            "$1 = u",
+            "t.u IS NOT DISTINCT FROM $1",
+            "u IN ($1)",
+            "u IN ($1, $1, '00000000000000000000000000000000', $1, $1)",
+            "$1 IN (u, u)",
+            "u BETWEEN $1 AND $1",
+            "u >= $1",
+            "$1 BETWEEN u AND u",
+            "NOT u <> $1",
+            "CASE u WHEN $1 THEN true END",
+            "u = ANY (['00000000-0000-0000-0000-000000000007', $1])",
+            "$1 = ANY (us)",
+            "id IN (SELECT id FROM t WHERE u = $1)",
+            "EXISTS (SELECT 1 FROM t AS o WHERE t.u = $1 AND o.id = t.id)",
+            "id = 1 AND u = $1",
+            "u = $1 OR s = $1",
+        ];
+        for condition in conditions {
+            let literal = format!("SELECT id FROM t WHERE {}", condition.replace("$1", &format!("'{form}'")));
+            assert_eq!(ana.rows(&literal).await, table(&[["1"]]), "{literal}");
+            let sql = format!("SELECT id FROM t WHERE {condition}");
+            assert_eq!(ana.run_with(&sql, &[text(form)]).await.rows, table(&[["1"]]), "{sql} of {form}");
+        }
+        assert_eq!(ana.rows(format!("SELECT id FROM t WHERE u <> '{form}'")).await, table(&[["2"]]));
+        let joined = format!("SELECT a.id FROM t AS a JOIN t AS b ON a.id = b.id AND b.u = '{form}'");
+        assert_eq!(ana.rows(joined).await, table(&[["1"]]));
+        let derived = format!("SELECT id FROM (SELECT id, u AS v FROM t) AS d WHERE v = '{form}'");
+        assert_eq!(ana.rows(derived).await, table(&[["1"]]));
+        let counted = ana.run_with("SELECT count(*) FILTER (WHERE u = $1), u = $1 FROM t GROUP BY 2", &[text(form)]);
+        assert_eq!(counted.await.row_count, 3);
+        assert_eq!(
+            ana.run_with("UPDATE t SET s = 'z' WHERE u = $1 RETURNING u = $1", &[text(form)]).await.row_count,
+            1
+        );
+        assert_eq!(ana.run(format!("UPDATE t SET s = 'z' WHERE id = 1 AND u = '{form}'")).await.row_count, 1);
+        ana.run(format!("UPDATE t SET s = '{CAPITALS}' WHERE u = '{form}'")).await;
+        let upsert =
+            format!("INSERT INTO t (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET s = t.s WHERE t.u = '{form}'");
+        assert_eq!(ana.run(upsert).await.row_count, 1);
+    }
+    ana.run_with("INSERT INTO t (id, us) VALUES (4, ['{}', $1])".replace("{}", BRACES), &[text(PLAIN)]).await;
+    assert_eq!(ana.value("SELECT us FROM t WHERE id = 4").await, format!("[{KEPT}, {KEPT}]"));
+    // Text is still compared as it is.
+    assert_eq!(ana.rows(format!("SELECT id FROM t WHERE s = '{PLAIN}'")).await, table::<1>(&[]));
+    assert_eq!(ana.rows(format!("SELECT id FROM t WHERE s = '{CAPITALS}'")).await, table(&[["1"]]));
+    assert_eq!(ana.rows("SELECT id FROM t WHERE u = NULL").await, table::<1>(&[]));
+    assert_eq!(ana.rows("SELECT id FROM t WHERE u LIKE '0190163d%'").await, table(&[["1"]]));
+    assert_eq!(ana.rows("SELECT id FROM t WHERE CAST(u AS TEXT) = 'x'").await, table::<1>(&[]));
+    let both = [text(CAPITALS)];
+    assert_eq!(ana.run_with("SELECT id FROM t WHERE u = $1 AND s = $1", &both).await.rows, table(&[["1"]]));
+
+    for condition in ["u = 'x'", "u <> ''", "u IN ('x')", "u BETWEEN 'a' AND 'b'", "id = 9 AND u = 'x'"] {
+        let sql = format!("SELECT id FROM t WHERE {condition}");
+        let error = ana.fails(Reason::InvalidValue, sql).await;
+        assert!(error.message().contains("is not a valid UUID"), "{condition}: {error}");
+        ana.fails(Reason::InvalidValue, format!("DELETE FROM t WHERE {condition}")).await;
+    }
+    let error = ana.fails_with(Reason::InvalidValue, "SELECT id FROM t WHERE u = $1", &[text("x")]).await;
+    assert!(error.message().contains("is not a valid UUID"), "{error}");
+    ana.fails_with(Reason::InvalidValue, "SELECT id FROM t WHERE u = $1 OR s = $1", &[text("x")]).await;
 }

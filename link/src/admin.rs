@@ -1,10 +1,20 @@
-//! Administration: namespaces, tables, settings and the server itself.
+//! Administration: namespaces, tables, storages, jobs, settings and the server itself.
+
+mod jobs;
+mod segments;
+mod storages;
 
 use std::{collections::BTreeMap, future::Future};
 
 use kalamdb_proto::v1::{self, admin_service_client::AdminServiceClient};
 use tonic::{Request, Response, Status, transport::Channel};
 
+pub(crate) use self::jobs::{failed_partition, job_status};
+pub use self::{
+    jobs::{FailedPartition, Job, JobFilter, JobProgress, JobStatus, JobTrigger, JobType},
+    segments::{PartitionStats, Segment, TierStats},
+    storages::{NewStorage, Storage, StorageChanges, StorageType},
+};
 use crate::{
     client::Client,
     column::Column,

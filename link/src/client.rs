@@ -10,13 +10,17 @@ use std::{
     time::Duration,
 };
 
-use kalamdb_proto::v1::{admin_service_client::AdminServiceClient, query_service_client::QueryServiceClient};
+use kalamdb_proto::v1::{
+    admin_service_client::AdminServiceClient, flush_service_client::FlushServiceClient,
+    query_service_client::QueryServiceClient,
+};
 use tonic::{Extensions, Request, Response, Status, metadata::MetadataMap, transport::Channel};
 
 use crate::{
     admin::Admin,
     builder::ClientBuilder,
     error::{Error, Result},
+    flush::{FlushAll, FlushTable},
     identity::{Credential, Identity},
     query::Query,
     result::StatementResult,
@@ -77,7 +81,7 @@ macro_rules! bounded {
     )*};
 }
 
-bounded! { QueryServiceClient AdminServiceClient }
+bounded! { QueryServiceClient FlushServiceClient AdminServiceClient }
 
 impl Limits {
     pub(crate) fn apply<C: Bounded>(&self, client: C) -> C {
@@ -185,7 +189,17 @@ impl Client {
         Query::new(self, sql.into())
     }
 
-    /// Administration: the catalog, the settings and the server itself.
+    /// Moves a table's rows to Parquet files in its storage: see [`FlushTable`].
+    pub fn flush_table(&self, namespace: impl Into<String>, table: impl Into<String>) -> FlushTable<'_> {
+        FlushTable::new(self, namespace.into(), table.into())
+    }
+
+    /// The same for every USER and SHARED table: see [`FlushAll`].
+    pub fn flush_all(&self) -> FlushAll<'_> {
+        FlushAll::new(self)
+    }
+
+    /// Administration: the catalog, storages, jobs, the settings and the server itself.
     pub fn admin(&self) -> Admin {
         Admin::new(self.clone())
     }

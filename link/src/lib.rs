@@ -25,7 +25,8 @@
 //! | [`Value`], [`SqlType`], [`FromValue`], [`IntoParams`] | values, exact for every SQL type, and conversions |
 //! | [`Rows`], [`Row`], [`StatementResult`], [`ResultStream`] | results |
 //! | [`Error`], [`ErrorKind`] | what went wrong, with the server's stable reason and the place in the statement |
-//! | [`Admin`] | namespaces, tables, settings and the server itself, typed |
+//! | [`FlushTable`], [`FlushAll`], [`FlushStream`] | moving rows to Parquet files, with progress |
+//! | [`Admin`] | namespaces, tables, storages, jobs, settings and the server itself, typed |
 //! | [`RetryPolicy`] | what is retried, and how |
 //! | [`sql`] | splitting text into tokens and statements |
 //!
@@ -44,6 +45,7 @@ mod convert;
 pub mod datetime;
 mod endpoint;
 mod error;
+mod flush;
 mod health;
 mod identity;
 #[cfg(feature = "process")]
@@ -56,13 +58,21 @@ pub mod sql;
 mod stream;
 mod value;
 
-pub use admin::{Admin, Namespace, SchemaVersion, ServerInfo, Setting, Table, TableColumn, TableType};
+pub use admin::{
+    Admin, FailedPartition, Job, JobFilter, JobProgress, JobStatus, JobTrigger, JobType, Namespace, NewStorage,
+    PartitionStats, SchemaVersion, Segment, ServerInfo, Setting, Storage, StorageChanges, StorageType, Table,
+    TableColumn, TableType, TierStats,
+};
 #[cfg(feature = "arrow")]
 pub use batch::ArrowRows;
 pub use builder::ClientBuilder;
 pub use client::Client;
 pub use column::{Column, Columns, SqlType};
 pub use error::{Error, ErrorKind, Result, ServerError};
+pub use flush::{
+    AllTablesFlushed, FlushAll, FlushEvent, FlushFinished, FlushStarted, FlushStream, FlushTable, PartitionFailed,
+    PartitionFlushed,
+};
 pub use health::HealthStatus;
 pub use query::Query;
 pub use result::StatementResult;

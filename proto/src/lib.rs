@@ -10,6 +10,8 @@
 //! assert_eq!(serde_json::to_string(&value).unwrap(), r#"{"intValue":"9223372036854775807"}"#);
 //! ```
 
+mod redacted;
+
 /// Version 1 of the API, package `kalamdb.v1`.
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated code")]
 pub mod v1 {

@@ -3,8 +3,10 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use kalamdb_engine::{Caller, Engine, Env, UserId};
-use kalamdb_proto::v1::{admin_service_server::AdminServiceServer, query_service_server::QueryServiceServer};
-use metrics::gauge;
+use kalamdb_proto::v1::{
+    admin_service_server::AdminServiceServer, flush_service_server::FlushServiceServer,
+    query_service_server::QueryServiceServer,
+};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService;
@@ -15,8 +17,8 @@ use crate::{
     call::TraceIds,
     config::{Config, LoadedConfig},
     identity::Identity,
-    services::{admin::AdminApi, query::QueryApi},
-    telemetry::{build, metrics::Metrics},
+    services::{admin::AdminApi, flush::FlushApi, query::QueryApi},
+    telemetry::{build, metrics::Metrics, sizes::Sizes},
     transport::{App, AppParts, ConnectionSettings, Listener},
 };
 
@@ -35,6 +37,7 @@ pub struct Server {
     stopping: CancellationToken,
     connections: JoinHandle<()>,
     upkeep: JoinHandle<()>,
+    flush_timeout: Duration,
 }
 
 impl Server {
@@ -99,7 +102,8 @@ impl Server {
         let connections = tokio::spawn(listener.run(app, stopping.clone(), calls_end));
         let log_interval = Duration::from_secs(config.log.data_size_interval_s);
         let upkeep = tokio::spawn(upkeep(Arc::clone(&engine), health.clone(), metrics, log_interval));
-        Ok(Self { address, engine, health, stopping, connections, upkeep })
+        let flush_timeout = Duration::from_secs(config.shutdown.flush_timeout_s);
+        Ok(Self { address, engine, health, stopping, connections, upkeep, flush_timeout })
     }
 
     /// Where it listens.
@@ -108,7 +112,8 @@ impl Server {
     }
 
     /// Stops: accepts no more connections, lets calls under way finish within `server.shutdown_grace_ms`, ends what
-    /// remains, and closes the engine. Everything acknowledged is durable when this returns.
+    /// remains, flushes tables within `shutdown.flush_timeout_s`, and closes the engine. Everything acknowledged is
+    /// durable when this returns, flushed or not.
     pub async fn stop(self) {
         tracing::info!("stopping");
         self.upkeep.abort();
@@ -118,6 +123,9 @@ impl Server {
             tracing::error!("the listener failed: {error}");
         }
         let engine = self.engine;
+        if !self.flush_timeout.is_zero() {
+            engine.flush_before_close(self.flush_timeout).await;
+        }
         // Closing waits for the disk, and the engine has threads that must not be joined from here.
         if let Err(error) = tokio::task::spawn_blocking(move || engine.close()).await {
             tracing::error!("the engine failed to close: {error}");
@@ -176,18 +184,22 @@ async fn health() -> (HealthReporter, tonic_health::pb::health_server::HealthSer
 
 async fn set_serving(health: &HealthReporter, serving: bool) {
     let status = if serving { tonic_health::ServingStatus::Serving } else { tonic_health::ServingStatus::NotServing };
-    for name in ["", QueryServiceServer::<QueryApi>::NAME, AdminServiceServer::<AdminApi>::NAME] {
+    let services = [
+        QueryServiceServer::<QueryApi>::NAME,
+        FlushServiceServer::<FlushApi>::NAME,
+        AdminServiceServer::<AdminApi>::NAME,
+    ];
+    for name in [""].into_iter().chain(services) {
         health.set_service_status(name, status).await;
     }
 }
 
-/// What has to be done now and then: metrics, health, and the size of the data in the log.
+/// What has to be done now and then: metrics, health, and the size of the data.
 async fn upkeep(engine: Arc<Engine>, health: HealthReporter, metrics: Metrics, log_interval: Duration) {
     let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut serving = true;
-    let mut since_log = Duration::ZERO;
-    let mut since_size = Duration::MAX;
+    let mut sizes = Sizes::new(Arc::clone(&engine), log_interval);
     loop {
         ticks.tick().await;
         metrics.run_upkeep();
@@ -200,20 +212,6 @@ async fn upkeep(engine: Arc<Engine>, health: HealthReporter, metrics: Metrics, l
                 tracing::error!("the store refuses writes until the server is restarted: {reason}");
             }
         }
-
-        since_log += UPKEEP_INTERVAL;
-        since_size = since_size.saturating_add(UPKEEP_INTERVAL);
-        let log_now = !log_interval.is_zero() && since_log >= log_interval;
-        // The size is found by looking at every file, which is not worth doing every second.
-        if log_now || since_size >= Duration::from_secs(15) {
-            since_size = Duration::ZERO;
-            let measured = Arc::clone(&engine);
-            let Ok(bytes) = tokio::task::spawn_blocking(move || measured.data_size_bytes()).await else { continue };
-            gauge!("kalamdb_data_size_bytes").set(bytes as f64);
-            if log_now {
-                since_log = Duration::ZERO;
-                tracing::info!(data_size_bytes = bytes, "size of the data");
-            }
-        }
+        sizes.look().await;
     }
 }

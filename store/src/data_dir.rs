@@ -18,6 +18,8 @@ const FORMAT_PREFIX: &str = "kalamdb data format ";
 /// FORMAT     the text "kalamdb data format 1"
 /// LOCK       locked while a process has the directory open; its content means nothing
 /// rocksdb/   the key-value store
+/// spill/     what queries write when their memory is full; nothing in it outlives the process
+/// storage/   Parquet segments of tables that name no other place
 /// ```
 #[derive(Debug)]
 pub struct DataDir {

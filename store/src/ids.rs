@@ -52,6 +52,14 @@ number_id! {
     /// The place of a commit in the order of all commits, from 1; 0 means "before the first commit".
     CommitSeq(u64)
 }
+number_id! {
+    /// A segment: one Parquet file of one partition. Unique for ever, and the name of the file.
+    SegmentId(u64)
+}
+number_id! {
+    /// A storage: a place for segment files. 0 is the built-in storage `local`. Never reused.
+    StorageId(u32)
+}
 
 /// The id of an end user: 1 to [`UserId::MAX_CHARS`] characters of any UTF-8, including NUL, `../` and emoji.
 ///

@@ -5,6 +5,8 @@
 //! * [`commit`]: the committer, the only writer of rows. It validates and orders prepared commits and makes many of
 //!   them durable with one disk sync.
 //! * [`data_dir`]: the data directory, its format version and its lock.
+//! * [`segment`]: the cold tier's Parquet files: written, read, verified.
+//! * [`object`]: storages, which are the places of those files, and the paths in them.
 //! * [`ids`]: the identifiers that all of these share.
 
 pub mod codec;
@@ -12,9 +14,12 @@ pub mod commit;
 pub mod data_dir;
 pub mod ids;
 pub mod kv;
+pub mod object;
+pub mod segment;
 
 pub use codec::*;
 pub use commit::*;
 pub use data_dir::*;
 pub use ids::*;
 pub use kv::*;
+pub use segment::*;

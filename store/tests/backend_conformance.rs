@@ -56,6 +56,28 @@ for_each_backend!(
 
 const A: Durability = Durability::Async;
 
+#[test]
+fn rocks_bounds_the_memory_of_all_keyspaces_together() {
+    const LIMIT: usize = 4 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    let settings = RocksSettings { write_buffer_bytes: LIMIT, ..small() };
+    let backend = RocksBackend::open(folder.path().join("db"), &settings).unwrap();
+    // Less than the limit in each keyspace, but more in both.
+    for keyspace in [Keyspace::Rows, Keyspace::Log] {
+        for n in 0..(LIMIT * 3 / 4 / 4096) as u64 {
+            let mut batch = WriteBatch::new();
+            batch.put(keyspace, n.to_be_bytes(), vec![7; 4096]);
+            backend.write(batch, A).unwrap();
+        }
+    }
+    let memory = || Keyspace::ALL.iter().map(|keyspace| backend.size(*keyspace).unwrap().memory_bytes).sum::<u64>();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while memory() > LIMIT as u64 {
+        assert!(std::time::Instant::now() < deadline, "{} bytes stay in memory", memory());
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
 fn entries(snapshot: &dyn Snapshot, range: KeyRange, direction: Direction) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut cursor = snapshot.cursor(Keyspace::Rows, range, direction).unwrap();
     let mut found = Vec::new();

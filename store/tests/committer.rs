@@ -51,11 +51,15 @@ fn generated(id: i64, text: &str) -> RowChange {
 
 fn update(id: i64, text: &str, expected: u64) -> RowChange {
     let old = b"the image that was read".to_vec();
-    change(&ana(), id, RowOp::Update { row: row(text), expected: CommitSeq::new(expected), old })
+    change(&ana(), id, RowOp::Update { row: row(text), expected: Expected::Hot(CommitSeq::new(expected)), old })
 }
 
 fn delete(id: i64, expected: u64) -> RowChange {
-    change(&ana(), id, RowOp::Delete { expected: CommitSeq::new(expected), old: b"the deleted image".to_vec() })
+    change(
+        &ana(),
+        id,
+        RowOp::Delete { expected: Expected::Hot(CommitSeq::new(expected)), old: b"the deleted image".to_vec() },
+    )
 }
 
 fn commit_of(changes: Vec<RowChange>) -> PreparedCommit {

@@ -176,6 +176,54 @@ fn log_entries_of_format_1() {
     assert_eq!(LogEntry::decode(&fixture["three changes"]).unwrap(), entry);
 }
 
+#[test]
+fn the_manifest_of_format_1() {
+    let fixture = fixture(include_str!("fixtures/v1/segments.txt"));
+    let (ana, segment) = (user(5, "ana"), SegmentId::new(0x0102_0304_0506_0708));
+    let (storage, path) = (StorageId::new(9), "chat/users/ana/messages/0102030405060708.parquet".to_owned());
+    let entry = SegmentEntry {
+        id: segment,
+        storage,
+        path: path.clone(),
+        file_bytes: 0x000a_0b0c,
+        rows: 300_000,
+        row_group_rows: 131_072,
+        schema_version: SchemaVersion::new(3),
+        min_key: PrimaryKey::from_i64(-1),
+        max_key: PrimaryKey::from_i64(5),
+        min_seq: CommitSeq::new(0x11),
+        max_seq: CommitSeq::new(0x1213),
+        created_at_us: -2,
+    };
+    let mark = Mark { commit_seq: CommitSeq::new(0x0809), key: PrimaryKey::from_i64(5) };
+    let pending = PendingFile { storage, path: path.clone() };
+    let garbage = GarbageFile { removed_at: CommitSeq::new(0x0809), storage, path };
+    let cases = [
+        ("entry key", segment_key(&ana, segment)),
+        ("entry", entry.encode()),
+        ("mark key", mark_key(&ana, segment, 0x0002_0001)),
+        ("mark", mark.encode()),
+        ("checksums key", checksums_key(segment)),
+        ("checksums", encode_checksums(&[0x0102_0304, u32::MAX])),
+        ("pending key", pending_key(segment)),
+        ("pending", pending.encode()),
+        ("garbage key", garbage_key(segment)),
+        ("garbage", garbage.encode()),
+    ];
+    assert_eq!(fixture.len(), cases.len());
+    for (name, bytes) in cases {
+        assert_eq!(hex(&fixture[name]), hex(&bytes), "{name}");
+    }
+    assert_eq!(SegmentEntry::decode(&fixture["entry"]).unwrap(), entry);
+    assert_eq!(Mark::decode(&fixture["mark"]).unwrap(), mark);
+    assert_eq!(decode_checksums(&fixture["checksums"]).unwrap(), [0x0102_0304, u32::MAX]);
+    assert_eq!(PendingFile::decode(&fixture["pending"]).unwrap(), pending);
+    assert_eq!(GarbageFile::decode(&fixture["garbage"]).unwrap(), garbage);
+    let mut newer = entry.encode();
+    newer[0] = 2;
+    assert_eq!(SegmentEntry::decode(&newer), Err(CodecError::UnknownFormat { found: 2 }));
+}
+
 #[tokio::test]
 async fn a_commit_of_format_1() {
     let backend: Arc<dyn StorageBackend> = Arc::new(MemoryBackend::new());

@@ -12,8 +12,8 @@ use std::{
 use bytes::{Buf, BufMut, Bytes};
 use kalamdb_proto::v1::{
     Affected, Column, ExecuteRequest, ExecuteResponse, ExecuteStreamRequest, ExecuteStreamResponse, Rows,
-    StatementResult, Value, admin_service_client::AdminServiceClient, query_service_client::QueryServiceClient,
-    statement_result,
+    StatementResult, Value, admin_service_client::AdminServiceClient, flush_service_client::FlushServiceClient,
+    query_service_client::QueryServiceClient, statement_result,
 };
 use tonic::{
     Code, Request, Response, Status,
@@ -178,6 +178,11 @@ impl Client {
     /// The stubs of the query service.
     pub fn query_service(&self) -> QueryServiceClient<Channel> {
         QueryServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    /// The stubs of the flush service.
+    pub fn flush_service(&self) -> FlushServiceClient<Channel> {
+        FlushServiceClient::new(self.channel.clone())
     }
 
     /// The stubs of the admin service.

@@ -4,7 +4,8 @@
 //! * [`client`] calls it over gRPC and shows every field of an answer and of an error.
 //! * [`http`] speaks plain HTTP/1.1, for what a browser or curl would send.
 //! * [`oracle`] knows which rows must exist after a crash, from acknowledgements alone.
-//! * [`slt`] runs sqllogictest files.
+//! * [`s3`] starts a real S3 server.
+//! * [`slt`] runs sqllogictest files, with rows in either tier.
 //!
 //! The tests themselves are one binary, `tests/tests/end_to_end/main.rs`. They need the workspace's binaries: `make test` builds
 //! them first. With `KALAMDB_TEST_SERVER=http://host:port` the suites that need no control over the process run
@@ -13,6 +14,7 @@
 pub mod client;
 pub mod http;
 pub mod oracle;
+pub mod s3;
 pub mod server;
 pub mod slt;
 pub mod values;

@@ -82,9 +82,11 @@ struct Shared {
 }
 
 /// Runs `"$@"`, and kills it once stdin closes. `$0` is the folder to remove then, whatever signals the terminal or a
-/// time-out sends to all processes of the test run meanwhile.
+/// time-out sends to all processes of the test run meanwhile. The stdout that it was given is the server's alone, so
+/// that it ends when a server cannot start.
 const WATCHDOG: &str = r#""$@" 2>"$0/server.log" &
 server=$!
+exec >/dev/null
 trap '' HUP INT TERM
 read -r _
 exec 2>/dev/null

@@ -1,16 +1,22 @@
-//! DataFusion alone: the same query over the same rows, held as Arrow batches in this process's memory.
+//! DataFusion alone: the same query over the same rows, held as Arrow batches in this process's memory, or in the very
+//! Parquet files that the server reads, or some here and some there.
 //!
 //! The statement is parsed and optimised once; each operation makes a physical plan and runs it.
 
-use std::sync::Arc;
+use std::{ops::Range, path::PathBuf, sync::Arc};
 
 use arrow::{
     array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringViewArray, TimestampMicrosecondArray},
     error::ArrowError,
 };
 use datafusion::{
-    datasource::MemTable, error::DataFusionError, execution::SessionState, logical_expr::LogicalPlan,
-    physical_plan::collect, prelude::SessionContext,
+    dataframe::DataFrame,
+    datasource::MemTable,
+    error::DataFusionError,
+    execution::SessionState,
+    logical_expr::LogicalPlan,
+    physical_plan::collect,
+    prelude::{ParquetReadOptions, SessionConfig, SessionContext},
 };
 
 use crate::{
@@ -29,25 +35,36 @@ pub(crate) struct DataFusionClient {
     expected_rows: u64,
 }
 
+/// The name of the table with the rows in memory.
+pub(crate) const IN_MEMORY: &str = "messages";
+/// The name of the table with the rows of files.
+pub(crate) const IN_FILES: &str = "segments";
+
 impl DataFusionClient {
-    /// Makes the table `messages` of `rows` generated messages, and plans `sql` on it.
+    /// Makes the table [`IN_MEMORY`] of `rows` generated messages, and plans `sql` on it.
     pub(crate) async fn new(rows: u64, sql: &str, expected_rows: u64) -> Result<Self> {
+        Self::with(Some((0..rows, rows)), &[], sql, expected_rows).await
+    }
+
+    /// Makes the table [`IN_FILES`] of Parquet files, and plans `sql` on it.
+    pub(crate) async fn on_files(files: &[PathBuf], sql: &str, expected_rows: u64) -> Result<Self> {
+        Self::with(None, files, sql, expected_rows).await
+    }
+
+    /// Makes both tables, that in memory of the messages in a range of so many, and plans `sql` on them.
+    pub(crate) async fn with(
+        in_memory: Option<(Range<u64>, u64)>,
+        files: &[PathBuf],
+        sql: &str,
+        expected_rows: u64,
+    ) -> Result<Self> {
         let context = SessionContext::new();
-        let batches = (0..rows)
-            .step_by(BATCH_ROWS as usize)
-            .map(|from| batch(from, rows.min(from + BATCH_ROWS), rows))
-            .collect::<Result<Vec<_>, ArrowError>>()
-            .map_err(DataFusionError::from)?;
-        let schema = batches.first().map_or_else(|| Arc::new(arrow::datatypes::Schema::empty()), RecordBatch::schema);
-        // As many partitions as DataFusion uses threads, as evenly filled as whole batches allow.
-        let threads = context.state().config().target_partitions().max(1);
-        let mut partitions = vec![Vec::new(); threads];
-        for (index, batch) in batches.into_iter().enumerate() {
-            if let Some(partition) = partitions.get_mut(index % threads) {
-                partition.push(batch);
-            }
+        if let Some((indexes, rows)) = in_memory {
+            context.register_table(IN_MEMORY, Arc::new(memory_table(&context, indexes, rows)?))?;
         }
-        context.register_table("messages", Arc::new(MemTable::try_new(schema, partitions)?))?;
+        if !files.is_empty() {
+            context.register_table(IN_FILES, read_files(&context, files).await?.into_view())?;
+        }
         let plan = context.sql(sql).await?.into_optimized_plan()?;
         Ok(Self { state: context.state(), plan: Arc::new(plan), expected_rows })
     }
@@ -69,6 +86,37 @@ impl Client for DataFusionClient {
             Err(format!("{found} rows where {} are right", self.expected_rows))
         }
     }
+}
+
+/// All rows of Parquet files, in their order.
+pub(crate) async fn read_all(files: &[PathBuf]) -> Result<Vec<RecordBatch>> {
+    // One partition, so that the order stays.
+    let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
+    Ok(read_files(&context, files).await?.collect().await?)
+}
+
+async fn read_files(context: &SessionContext, files: &[PathBuf]) -> Result<DataFrame> {
+    let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+    Ok(context.read_parquet(names, ParquetReadOptions::default()).await?)
+}
+
+fn memory_table(context: &SessionContext, indexes: Range<u64>, rows: u64) -> Result<MemTable> {
+    let batches = indexes
+        .clone()
+        .step_by(BATCH_ROWS as usize)
+        .map(|from| batch(from, indexes.end.min(from + BATCH_ROWS), rows))
+        .collect::<Result<Vec<_>, ArrowError>>()
+        .map_err(DataFusionError::from)?;
+    let schema = batches.first().map_or_else(|| Arc::new(arrow::datatypes::Schema::empty()), RecordBatch::schema);
+    // As many partitions as DataFusion uses threads, as evenly filled as whole batches allow.
+    let threads = context.state().config().target_partitions().max(1);
+    let mut partitions = vec![Vec::new(); threads];
+    for (index, batch) in batches.into_iter().enumerate() {
+        if let Some(partition) = partitions.get_mut(index % threads) {
+            partition.push(batch);
+        }
+    }
+    Ok(MemTable::try_new(schema, partitions)?)
 }
 
 /// Messages `from..to` of a partition of `rows`, with the types that the server gives them.

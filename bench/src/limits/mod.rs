@@ -2,4 +2,5 @@
 
 pub(crate) mod datafusion;
 pub(crate) mod echo;
+pub(crate) mod parquet;
 pub(crate) mod rocks;

@@ -22,7 +22,7 @@ use tonic::transport::Channel;
 use self::file::{COLUMNS, MessageFile};
 use super::{Context, write_limits};
 use crate::{
-    driver::{Contest, Measurement, Window},
+    driver::{Contest, Measurement, Reply, Window},
     error::{BenchError, Result},
     limits::rocks::Writes,
     report::{LoadRecord, Record},
@@ -51,13 +51,31 @@ struct Load {
     next: AtomicUsize,
 }
 
+/// A file whose rows were written into a table, and connections to read them back.
+pub(super) struct Loaded {
+    load: Arc<Load>,
+    clients: usize,
+    channels: Vec<Channel>,
+    /// A client that acts for nobody in particular.
+    pub(super) client: Client,
+    namespace: String,
+}
+
+/// The table that a file is written into.
+pub(super) const TABLE: &str = "import";
+
 /// Loads the file, reports the load beside its limits, and fails when a row that is read back differs.
 pub(super) async fn load_parquet(context: &mut Context, path: &Path) -> Result<()> {
+    load(context, path, "load-parquet").await?.compare("load-parquet").await.map(drop)
+}
+
+/// Loads the file and reports the load beside its limits.
+pub(super) async fn load(context: &mut Context, path: &Path, workload: &str) -> Result<Loaded> {
     let file = MessageFile::read(path).await?;
     let (rows, users) = (file.rows(), file.users().len());
-    eprintln!("load-parquet: {rows} rows of {users} users in {}", path.display());
+    eprintln!("{workload}: {rows} rows of {users} users in {}", path.display());
     let batch_rows = usize::from(context.args.batch_rows);
-    let table = format!("{}.import", context.args.namespace);
+    let table = format!("{}.{TABLE}", context.args.namespace);
     let server = context.servers.with_durability(Durability::Sync).await?;
     let (url, client) = (server.url().to_owned(), server.client().clone());
     client.execute_batch(create_table(&table), ()).await.map_err(BenchError::client("making the table"))?;
@@ -102,19 +120,37 @@ pub(super) async fn load_parquet(context: &mut Context, path: &Path) -> Result<(
     let rows_per_s = rows as f64 / took.as_secs_f64();
     // Chunks have different numbers of rows, so the exact figure is not the statements' rate times the typical size.
     context.report(Record::Load(Box::new(LoadRecord { rows_per_s, ..record })))?;
-    eprintln!("load-parquet: {rows} rows written in {:.2} s: {rows_per_s:.0} rows/s", took.as_secs_f64());
+    eprintln!("{workload}: {rows} rows written in {:.2} s: {rows_per_s:.0} rows/s", took.as_secs_f64());
+    Ok(Loaded { load, clients, channels, client, namespace: context.args.namespace.clone() })
+}
 
-    let took = compare_all(&load, clients, &channels).await?;
-    let stored = count(&client, &format!("{}.all_users.import", context.args.namespace)).await?;
-    if stored != rows as i64 {
-        return Err(BenchError::WrongAnswer(format!("the table holds {stored} rows of all users, the file {rows}")));
+impl Loaded {
+    /// Reads every user's rows back, and fails when one differs from the file's.
+    pub(super) async fn compare(&self, workload: &str) -> Result<Measurement> {
+        let (rows, users) = (self.load.file.rows(), self.load.file.users().len());
+        let (measured, took) = compare_all(&self.load, self.clients, &self.channels).await?;
+        let stored = count(&self.client, &format!("{}.all_users.{TABLE}", self.namespace)).await?;
+        if stored != rows as i64 {
+            return Err(BenchError::WrongAnswer(format!(
+                "the table holds {stored} rows of all users, the file {rows}"
+            )));
+        }
+        eprintln!(
+            "{workload}: {rows} rows of {users} users read back in {:.2} s ({:.0} rows/s), all as in the file",
+            took.as_secs_f64(),
+            rows as f64 / took.as_secs_f64()
+        );
+        Ok(measured)
     }
-    eprintln!(
-        "load-parquet: {rows} rows of {users} users read back in {:.2} s ({:.0} rows/s), all as in the file",
-        took.as_secs_f64(),
-        rows as f64 / took.as_secs_f64()
-    );
-    Ok(())
+
+    /// How many rows each user has.
+    pub(super) fn rows_by_user(&self) -> impl Iterator<Item = usize> {
+        self.load.file.users().iter().map(ExactSizeIterator::len)
+    }
+
+    pub(super) fn clients(&self) -> usize {
+        self.clients
+    }
 }
 
 fn create_table(table: &str) -> String {
@@ -210,28 +246,34 @@ async fn write_all(load: &Arc<Load>, clients: usize, channels: &[Channel]) -> Re
 }
 
 /// Reads every user's rows and compares them with the file's.
-async fn compare_all(load: &Arc<Load>, clients: usize, channels: &[Channel]) -> Result<Duration> {
+async fn compare_all(load: &Arc<Load>, clients: usize, channels: &[Channel]) -> Result<(Measurement, Duration)> {
     load.next.store(0, Ordering::Relaxed);
     let start = Instant::now();
     let mut tasks = JoinSet::new();
     for channel in channels.iter().cycle().take(clients) {
         let (load, mut query) = (Arc::clone(load), QueryServiceClient::new(channel.clone()));
         tasks.spawn(async move {
-            let mut differences = Vec::new();
+            let (mut measured, mut differences) = (Measurement::new(), Vec::new());
             while let Some(rows) = load.take(load.file.users()) {
                 let user = load.file.user(rows.start);
+                let at = Instant::now();
                 let found = read_user(&mut query, user, &load.select).await?;
+                measured.record(at.elapsed(), Reply::default());
                 differences.extend(compare(&load.file, rows.start, rows.end, &found));
             }
-            Ok::<_, BenchError>(differences)
+            Ok::<_, BenchError>((measured, differences))
         });
     }
-    let mut differences = Vec::new();
+    let (mut total, mut differences) = (Measurement::new(), Vec::new());
     while let Some(done) = tasks.join_next().await {
-        differences.extend(done.map_err(ended)??);
+        let (measured, different) = done.map_err(ended)??;
+        total.merge(measured);
+        differences.extend(different);
     }
     if differences.is_empty() {
-        return Ok(start.elapsed());
+        let took = start.elapsed();
+        total.finish_slice(total.operations() as f64 / took.as_secs_f64());
+        return Ok((total, took));
     }
     let described = differences.iter().take(DESCRIBED_DIFFERENCES).cloned().collect::<Vec<_>>().join("\n  ");
     Err(BenchError::WrongAnswer(format!("{} differences from the file:\n  {described}", differences.len())))

@@ -1,5 +1,6 @@
 //! What can be measured, and what the workloads have in common.
 
+mod cold;
 mod idle;
 mod load;
 mod plan;
@@ -33,12 +34,14 @@ pub(crate) struct Context {
     pub(crate) args: Args,
     pub(crate) servers: Servers,
     pub(crate) records: Vec<Record>,
+    /// The table of the last scan of flushed rows, for the next one.
+    scanned: Option<cold::scan::ScannedTable>,
 }
 
 impl Context {
     pub(crate) fn new(args: Args) -> Self {
         let servers = Servers::new(args.server.clone(), args.namespace.clone(), args.dir.clone());
-        Self { args, servers, records: Vec::new() }
+        Self { args, servers, records: Vec::new(), scanned: None }
     }
 
     /// Runs one workload and reports what it finds.
@@ -51,6 +54,14 @@ impl Context {
             Workload::BatchInsert => writes::batch_insert(self).await,
             Workload::ScanAggregate => scan::scan_aggregate(self).await,
             Workload::CachedPlan => plan::cached_plan(self).await,
+            Workload::ColdScan => cold::scan::cold_scan(self).await,
+            Workload::ColdScanUpdated => cold::scan::cold_scan_updated(self).await,
+            Workload::MixedScan => cold::scan::mixed_scan(self).await,
+            Workload::ColdPointRead => cold::point::cold_point_read(self).await,
+            Workload::Flush => cold::flush::flush(self).await,
+            Workload::FlushInterference => cold::interference::flush_interference(self).await,
+            Workload::FlushUsers(file) => cold::users::flush_users(self, file).await,
+            Workload::Shutdown => cold::shutdown::shutdown(self).await,
             Workload::Idle => idle::idle(self).await,
             Workload::LoadParquet(file) => load::load_parquet(self, file).await,
         }

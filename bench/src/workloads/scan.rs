@@ -60,7 +60,7 @@ pub(super) async fn scan_aggregate(context: &mut Context) -> Result<()> {
     Ok(())
 }
 
-fn aggregate(table: &str) -> String {
+pub(super) fn aggregate(table: &str) -> String {
     format!(
         "SELECT role, COUNT(*) AS messages, SUM(files_changed) AS files, AVG(files_changed) AS mean \
          FROM {table} GROUP BY role ORDER BY role"
@@ -68,9 +68,9 @@ fn aggregate(table: &str) -> String {
 }
 
 /// Role, count, sum, average.
-type Figures = (String, i64, i64, f64);
+pub(super) type Figures = (String, i64, i64, f64);
 
-fn server_figures(row: &Row) -> Option<Figures> {
+pub(super) fn server_figures(row: &Row) -> Option<Figures> {
     match row.values() {
         [Value::Text(role), Value::Int(count), Value::Int(sum), Value::Double(mean)] => {
             Some((role.clone(), *count, *sum, *mean))
@@ -79,7 +79,7 @@ fn server_figures(row: &Row) -> Option<Figures> {
     }
 }
 
-fn figures(batches: &[RecordBatch]) -> Result<Vec<Figures>> {
+pub(super) fn figures(batches: &[RecordBatch]) -> Result<Vec<Figures>> {
     const TYPES: [DataType; 4] = [DataType::Utf8, DataType::Int64, DataType::Int64, DataType::Float64];
     let mut figures = Vec::new();
     for batch in batches {

@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use kalamdb_store::{
     codec::{CatalogKey, catalog_key, catalog_keys, table_range},
     commit::{Committer, Fence, PreparedCommit},
-    ids::{ColumnId, NamespaceId, SchemaVersion, TableId},
+    ids::{NamespaceId, SchemaVersion, StorageId, TableId},
     kv::{Direction, Keyspace, Snapshot, WriteBatch},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -14,18 +14,17 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::{
     catalog::{
-        CatalogState, ColumnName, ConstantEvaluator, Default, Namespace, NamespaceName, Table, TableLabel,
-        table::{ColumnRecord, SchemaRecord, TableRecord},
+        CatalogState, ConstantEvaluator, Namespace, NamespaceName, Table, TableLabel,
+        alter::apply,
+        columns::{at, invalid, new_columns},
+        table::{SchemaRecord, TableRecord},
     },
     env::Env,
     error::{Error, Reason, Result},
     exec::{from_commit, from_store},
-    sql::{Access, AlterTable, AlterTableAction, ColumnDefinition, CreateTable, Name, TableKind},
-    types::SqlType,
+    sql::{Access, AlterTable, CreateTable, Name, TableKind},
 };
 
-/// The most columns a table can have, dropped ones included.
-const MAX_COLUMNS: usize = 1_600;
 /// The most schema versions a table can have.
 const MAX_SCHEMA_VERSIONS: usize = 10_000;
 /// The most options of a namespace, and the longest key or value in bytes.
@@ -86,6 +85,12 @@ impl Catalog {
     /// Whether `state` is still the current one.
     pub(crate) fn is_state(&self, state: &Arc<CatalogState>) -> bool {
         Arc::ptr_eq(&self.inner.state.load(), state)
+    }
+
+    /// Lets nobody change the catalog for as long as the answer lives, for what must agree with it.
+    pub(crate) async fn hold(&self) -> Held {
+        let lock = Arc::clone(&self.inner.ddl).lock_owned().await;
+        Held { state: self.state(), _lock: lock }
     }
 
     /// Creates a namespace. False: it existed and `if_not_exists` was set.
@@ -151,8 +156,14 @@ impl Catalog {
         Ok(true)
     }
 
-    /// Creates a table in `namespace`. False: it existed and IF NOT EXISTS was said.
-    pub(crate) async fn create_table(&self, namespace: &str, statement: &CreateTable) -> Result<bool> {
+    /// Creates a table in `namespace`. False: it existed and IF NOT EXISTS was said. `place` is asked where its segments
+    /// go while nothing else changes the catalog.
+    pub(crate) async fn create_table(
+        &self,
+        namespace: &str,
+        statement: &CreateTable,
+        place: impl FnOnce() -> Result<TablePlace>,
+    ) -> Result<bool> {
         let name = TableLabel::from_sql(&statement.table.table)?;
         let mut change = self.begin().await;
         let namespace = change.state.namespace(namespace)?.name.clone();
@@ -164,7 +175,8 @@ impl Catalog {
                 .with("namespace", namespace.as_str())
                 .with("table", name.as_str()));
         }
-        let columns = self.new_columns(statement)?;
+        let columns = new_columns(statement, &self.inner.constants)?;
+        let place = place()?;
         let now_us = self.inner.env.now_us();
         let record = TableRecord {
             id: TableId::new(change.state.next_table_id),
@@ -174,6 +186,9 @@ impl Catalog {
             created_at_us: now_us,
             access: (statement.kind == TableKind::Shared).then(|| statement.access.unwrap_or(Access::Private)),
             ttl_us: statement.ttl_us,
+            storage: place.storage,
+            location: place.location,
+            flush_policy: statement.flush_policy,
             next_column_id: columns.len() as u16,
             versions: vec![SchemaRecord {
                 version: SchemaVersion::new(1),
@@ -198,7 +213,9 @@ impl Catalog {
             Err(e) => return Err(at(e, &statement.table.table)),
         };
         let mut record = table.record().clone();
-        let Some(description) = self.apply(&table, &mut record, &statement.action)? else { return Ok(false) };
+        let (constants, now_us) = (&self.inner.constants, self.inner.env.now_us());
+        let description = apply(&table, &mut record, &statement.action, constants, now_us)?;
+        let Some(description) = description else { return Ok(false) };
         if record.versions.len() >= MAX_SCHEMA_VERSIONS {
             return Err(invalid(format!(
                 "Table {} has {MAX_SCHEMA_VERSIONS} schema versions, the most there can be.",
@@ -213,7 +230,8 @@ impl Catalog {
         Ok(true)
     }
 
-    /// Drops a table and its rows. False: it did not exist and `if_exists` was set.
+    /// Drops a table and its rows, hot and cold: the committer makes garbage of its segments' files in the same step.
+    /// False: it did not exist and `if_exists` was set.
     pub(crate) async fn drop_table(&self, namespace: &str, name: &Name, if_exists: bool) -> Result<bool> {
         let mut change = self.begin().await;
         let table = match change.state.table(namespace, &name.text, |_| true) {
@@ -249,6 +267,7 @@ impl Catalog {
                 changes: Vec::new(),
                 kv: change.batch,
                 fences: change.fences,
+                ..PreparedCommit::default()
             };
             inner.committer.commit(prepared).await.map_err(from_commit)?;
             inner.state.store(Arc::new(change.state));
@@ -263,232 +282,21 @@ impl Catalog {
         put_table(&mut change.state, Arc::new(table));
         Ok(())
     }
+}
 
-    fn new_columns(&self, statement: &CreateTable) -> Result<Vec<ColumnRecord>> {
-        let table = &statement.table.table.text;
-        if statement.columns.len() > MAX_COLUMNS {
-            return Err(invalid(format!(
-                "Table {table} has {} columns; the most is {MAX_COLUMNS}.",
-                statement.columns.len()
-            )));
-        }
-        let key = match statement.primary_key.as_slice() {
-            [key] => key,
-            [] => {
-                return Err(invalid(format!(
-                    "Table {table} needs a PRIMARY KEY. Add a line such as: id BIGINT PRIMARY KEY DEFAULT SNOWFLAKE_ID(),"
-                )));
-            }
-            [_, second, ..] => {
-                return Err(at(invalid(format!("The PRIMARY KEY of table {table} must be a single column.")), second));
-            }
-        };
-        if statement.kind == TableKind::Stream && statement.ttl_us.is_none() {
-            return Err(invalid(format!("STREAM table {table} needs a TTL. Add a clause such as: TTL '1 hour'")));
-        }
-        let mut columns: Vec<ColumnRecord> = Vec::with_capacity(statement.columns.len());
-        for (i, definition) in statement.columns.iter().enumerate() {
-            let mut column = self.new_column(ColumnId::new(i as u16), definition)?;
-            if columns.iter().any(|c| c.name == column.name) {
-                let error = Error::new(Reason::ColumnExists, format!("Column \"{}\" is defined twice.", column.name));
-                return Err(at(error.with("column", column.name.as_str()), &definition.name));
-            }
-            if definition.name.text == key.text {
-                if !matches!(column.sql_type, SqlType::BigInt | SqlType::Text) {
-                    return Err(at(
-                        invalid(format!(
-                            "The PRIMARY KEY \"{}\" has type {}; a key is BIGINT or TEXT.",
-                            column.name, column.sql_type
-                        )),
-                        &definition.name,
-                    ));
-                }
-                column.primary_key = true;
-                column.nullable = false;
-            }
-            columns.push(column);
-        }
-        let Some(key_column) = columns.iter().find(|c| c.primary_key) else {
-            return Err(at(
-                Error::new(
-                    Reason::ColumnNotFound,
-                    format!("The PRIMARY KEY names column \"{}\", which table {table} does not define.", key.text),
-                )
-                .with("column", key.text.as_str()),
-                key,
-            ));
-        };
-        if statement.kind == TableKind::Stream {
-            let default = key_column
-                .default
-                .as_ref()
-                .map(|text| self.inner.constants.compile_text(text, key_column.name.as_str(), &key_column.sql_type))
-                .transpose()?;
-            if !default.is_some_and(|d| d.is_generated_key()) {
-                return Err(invalid(format!(
-                    "STREAM table {table} needs a generated key. Write: {} {} PRIMARY KEY DEFAULT {}()",
-                    key_column.name,
-                    key_column.sql_type,
-                    if key_column.sql_type == SqlType::BigInt { "SNOWFLAKE_ID" } else { "ULID" }
-                )));
-            }
-        }
-        Ok(columns)
-    }
+/// Where the segments of a new table go.
+#[derive(Debug)]
+pub(crate) struct TablePlace {
+    pub(crate) storage: StorageId,
+    /// A template relative to the storage's root; `None`: the default one.
+    pub(crate) location: Option<String>,
+}
 
-    fn new_column(&self, id: ColumnId, definition: &ColumnDefinition) -> Result<ColumnRecord> {
-        let name = ColumnName::from_sql(&definition.name)?;
-        let default = match (&definition.default, definition.auto_increment) {
-            (Some(_), true) => {
-                return Err(at(
-                    invalid(format!("Column \"{name}\" has both AUTO_INCREMENT and DEFAULT; choose one.")),
-                    &definition.name,
-                ));
-            }
-            (Some(expr), false) => {
-                self.inner
-                    .constants
-                    .compile(expr, name.as_str(), &definition.sql_type)
-                    .map_err(|e| at(e, &definition.name))?;
-                Some(expr.to_string())
-            }
-            (None, true) => Some(
-                match definition.sql_type {
-                    SqlType::BigInt => "SNOWFLAKE_ID()",
-                    SqlType::Text => "UUID_V7()",
-                    _ => {
-                        return Err(at(
-                            invalid(format!(
-                                "AUTO_INCREMENT fits BIGINT and TEXT columns; \"{name}\" has type {}.",
-                                definition.sql_type
-                            )),
-                            &definition.name,
-                        ));
-                    }
-                }
-                .to_owned(),
-            ),
-            (None, false) => None,
-        };
-        Ok(ColumnRecord {
-            id,
-            name,
-            sql_type: definition.sql_type.clone(),
-            nullable: !definition.not_null,
-            default,
-            fill: None,
-            primary_key: false,
-        })
-    }
-
-    /// Applies an action to the record, adding its schema version; `None`: nothing is to be done.
-    fn apply(&self, table: &Table, record: &mut TableRecord, action: &AlterTableAction) -> Result<Option<String>> {
-        let Some(current) = record.versions.last() else {
-            return Err(Error::internal("a table without a schema version"));
-        };
-        let mut columns = current.columns.clone();
-        let next = SchemaVersion::new(current.version.get() + 1);
-        let description = match action {
-            AlterTableAction::AddColumn { column, if_not_exists } => {
-                let name = &column.name.text;
-                if table.has_column(name) {
-                    if *if_not_exists {
-                        return Ok(None);
-                    }
-                    return Err(column_exists(table, &column.name));
-                }
-                if usize::from(record.next_column_id) >= MAX_COLUMNS {
-                    return Err(invalid(format!(
-                        "Table {} has had {MAX_COLUMNS} columns, the most there can be.",
-                        table.full_name()
-                    )));
-                }
-                let mut added = self.new_column(ColumnId::new(record.next_column_id), column)?;
-                added.fill = self.fill_of(&added, column).map_err(|e| at(e, &column.name))?;
-                record.next_column_id += 1;
-                columns.push(added);
-                format!("ADD COLUMN {name}")
-            }
-            AlterTableAction::DropColumn { column, if_exists } => {
-                let index = match table.column_index(&column.text) {
-                    Ok(index) => index,
-                    Err(_) if *if_exists => return Ok(None),
-                    Err(e) => return Err(at(e, column)),
-                };
-                if index == table.key_index() {
-                    return Err(at(
-                        invalid(format!("Column \"{}\" is the PRIMARY KEY and cannot be dropped.", column.text)),
-                        column,
-                    ));
-                }
-                columns.remove(index);
-                format!("DROP COLUMN {}", column.text)
-            }
-            AlterTableAction::RenameColumn { from, to } => {
-                let index = table.column_index(&from.text).map_err(|e| at(e, from))?;
-                let name = ColumnName::from_sql(to)?;
-                if table.has_column(name.as_str()) {
-                    return Err(column_exists(table, to));
-                }
-                columns[index].name = name;
-                format!("RENAME COLUMN {} TO {}", from.text, to.text)
-            }
-            AlterTableAction::SetAccess(access) => {
-                if table.kind() != TableKind::Shared {
-                    return Err(invalid(format!(
-                        "ACCESS is of SHARED tables; {} is a {} table.",
-                        table.full_name(),
-                        table.kind().as_str()
-                    )));
-                }
-                record.access = Some(*access);
-                format!("SET ACCESS {}", access.as_str())
-            }
-            AlterTableAction::SetTtl(ttl_us) => {
-                if table.kind() != TableKind::Stream {
-                    return Err(invalid(format!(
-                        "TTL is of STREAM tables; {} is a {} table.",
-                        table.full_name(),
-                        table.kind().as_str()
-                    )));
-                }
-                record.ttl_us = Some(*ttl_us);
-                format!("SET TTL {ttl_us} microseconds")
-            }
-        };
-        record.versions.push(SchemaRecord {
-            version: next,
-            created_at_us: self.inner.env.now_us(),
-            change: String::new(),
-            columns,
-        });
-        Ok(Some(description))
-    }
-
-    /// The constant that rows older than a new column have in it, as PostgreSQL does: its default, evaluated once.
-    fn fill_of(&self, column: &ColumnRecord, definition: &ColumnDefinition) -> Result<Option<String>> {
-        let Some(text) = &column.default else {
-            if definition.not_null {
-                return Err(invalid(format!(
-                    "Column \"{}\" is NOT NULL: rows that exist already need a value. Add a DEFAULT.",
-                    column.name
-                )));
-            }
-            return Ok(None);
-        };
-        match self.inner.constants.compile_text(text, column.name.as_str(), &column.sql_type)? {
-            Default::Constant(value) if value.is_null() && definition.not_null => {
-                Err(invalid(format!("Column \"{}\" is NOT NULL and its DEFAULT is NULL.", column.name)))
-            }
-            Default::Constant(_) => Ok(Some(text.clone())),
-            Default::Now => Ok(Some(format!("to_timestamp_micros({})", self.inner.env.now_us()))),
-            Default::CurrentUser | Default::SnowflakeId | Default::UuidV7 | Default::Ulid => Err(invalid(format!(
-                "Rows that exist already would need a value each from DEFAULT {text}. Add column \"{}\" without it, and set \
-                 the values with UPDATE.",
-                column.name
-            ))),
-        }
-    }
+/// The catalog as it is until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) state: Arc<CatalogState>,
+    _lock: OwnedMutexGuard<()>,
 }
 
 /// A change of the catalog under way.
@@ -539,24 +347,4 @@ fn checked_options(
         return Err(Error::new(Reason::InvalidRequest, format!("A namespace has at most {MAX_OPTIONS} options.")));
     }
     Ok(options)
-}
-
-fn column_exists(table: &Table, name: &Name) -> Error {
-    let error = Error::new(
-        Reason::ColumnExists,
-        format!("Table {} has a column \"{}\" already.", table.full_name(), name.text),
-    )
-    .with("column", name.text.as_str());
-    at(error, name)
-}
-
-fn invalid(message: String) -> Error {
-    Error::new(Reason::InvalidTableDefinition, message)
-}
-
-fn at(error: Error, name: &Name) -> Error {
-    match name.position {
-        Some(position) => error.at(position),
-        None => error,
-    }
 }

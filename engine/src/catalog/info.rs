@@ -8,6 +8,7 @@ use crate::{
         table::{ColumnRecord, SchemaRecord},
     },
     sql::TableKind,
+    storage::Storages,
     types::SqlType,
 };
 
@@ -54,7 +55,8 @@ pub struct TableInfo {
     pub schema_version: u32,
     /// Its columns, in creation order.
     pub columns: Vec<ColumnInfo>,
-    /// `access` of SHARED tables, `ttl_us` of STREAM tables.
+    /// `access` of SHARED tables, `ttl_us` of STREAM tables; `storage`, `flush_policy` and, if one was given, `location`
+    /// of tables that are not STREAM.
     pub properties: BTreeMap<String, String>,
 }
 
@@ -95,7 +97,7 @@ impl ColumnInfo {
 }
 
 impl TableInfo {
-    pub(crate) fn new(table: &Table) -> Self {
+    pub(crate) fn new(table: &Table, storages: &Storages) -> Self {
         let record = table.record();
         let mut properties = BTreeMap::new();
         if let Some(access) = record.access {
@@ -103,6 +105,14 @@ impl TableInfo {
         }
         if let Some(ttl_us) = record.ttl_us {
             properties.insert("ttl_us".to_owned(), ttl_us.to_string());
+        }
+        if record.kind != TableKind::Stream {
+            properties.insert("storage".to_owned(), storages.name_of(record.storage));
+            let policy = record.flush_policy.map_or_else(|| "none".to_owned(), |policy| policy.to_string());
+            properties.insert("flush_policy".to_owned(), policy);
+        }
+        if let Some(location) = &record.location {
+            properties.insert("location".to_owned(), location.clone());
         }
         Self {
             namespace: record.namespace.to_string(),

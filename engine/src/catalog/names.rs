@@ -1,4 +1,4 @@
-//! Names of namespaces, tables and columns, valid by construction.
+//! Names of namespaces, tables, columns and storages, valid by construction.
 
 use std::{borrow::Borrow, fmt, sync::Arc};
 
@@ -17,6 +17,8 @@ pub(super) const RESERVED_NAMES: [&str; 4] = ["all_users", "information_schema",
 
 /// Hidden columns that every table has, and the owner's column of `all_users`; no column of a user has their names.
 pub(super) const SYSTEM_COLUMNS: [&str; 4] = [SEQ_COLUMN, UPDATED_COLUMN, DELETED_COLUMN, OWNER_COLUMN];
+
+const NOTHING_RESERVED: [&str; 0] = [];
 
 /// Commit sequence of the row's current version.
 pub(crate) const SEQ_COLUMN: &str = "_seq";
@@ -86,6 +88,10 @@ name_type!(
 name_type!(
     /// The name of a column.
     ColumnName, "column", SYSTEM_COLUMNS
+);
+name_type!(
+    /// The name of a storage.
+    StorageName, "storage", NOTHING_RESERVED
 );
 
 fn check(name: &str, what: &str, reserved: &[&str]) -> Result<()> {

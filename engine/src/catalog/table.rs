@@ -11,7 +11,7 @@ use datafusion::{
 };
 use kalamdb_store::{
     codec::{LayoutColumn, LayoutHistory, RowLayout},
-    ids::{ColumnId, SchemaVersion, TableId},
+    ids::{ColumnId, SchemaVersion, StorageId, TableId},
 };
 use serde::{Deserialize, Serialize};
 
@@ -21,9 +21,12 @@ use crate::{
         did_you_mean, nearest,
     },
     error::{Error, Reason, Result},
-    sql::{Access, TableKind},
+    sql::{Access, FlushPolicy, TableKind},
     types::SqlType,
 };
+
+/// The built-in storage `local`.
+const LOCAL_STORAGE: StorageId = StorageId::new(0);
 
 /// A table as stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -37,10 +40,24 @@ pub(crate) struct TableRecord {
     pub(crate) access: Option<Access>,
     /// STREAM tables only.
     pub(crate) ttl_us: Option<i64>,
+    /// Where flushed rows go; records of before there were storages have none.
+    #[serde(default = "local_storage")]
+    pub(crate) storage: StorageId,
+    /// The template of the folder that a partition's segments are in, relative to the storage's root; `None`: the default
+    /// one.
+    #[serde(default)]
+    pub(crate) location: Option<String>,
+    /// `None`: rows are flushed when the server sees fit.
+    #[serde(default)]
+    pub(crate) flush_policy: Option<FlushPolicy>,
     /// Ids of dropped columns are not used again: old rows still hold their values.
     pub(crate) next_column_id: u16,
     /// Every schema version, oldest first; the last is current.
     pub(crate) versions: Vec<SchemaRecord>,
+}
+
+fn local_storage() -> StorageId {
+    LOCAL_STORAGE
 }
 
 /// One schema version as stored.
@@ -153,6 +170,22 @@ impl Table {
         self.record.ttl_us
     }
 
+    /// Where flushed rows go. Without meaning for STREAM tables.
+    pub(crate) fn storage(&self) -> StorageId {
+        self.record.storage
+    }
+
+    /// The template of the folder that a partition's segments are in, relative to the storage's root; `None`: the default
+    /// one.
+    pub(crate) fn location(&self) -> Option<&str> {
+        self.record.location.as_deref()
+    }
+
+    /// When rows are flushed; `None`: nothing was said about it.
+    pub(crate) fn flush_policy(&self) -> Option<FlushPolicy> {
+        self.record.flush_policy
+    }
+
     pub(crate) fn schema_version(&self) -> SchemaVersion {
         self.record.versions.last().map_or(SchemaVersion::new(0), |v| v.version)
     }
@@ -254,3 +287,6 @@ fn row_layout(columns: &[ColumnRecord]) -> Result<RowLayout> {
     stored.sort_by_key(|c| c.id);
     RowLayout::new(stored).map_err(Error::internal)
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ use std::{
 };
 
 use kalamdb_store::{
+    commit::Committer,
     ids::Owner,
     kv::{Snapshot, StorageBackend},
 };
@@ -13,8 +14,14 @@ use kalamdb_store::{
 use crate::{
     access::Caller,
     catalog::{CatalogState, Table},
+    exec::{
+        cold::ColdTier,
+        snapshots::{SnapshotGuard, SnapshotRegistry},
+    },
+    jobs::Jobs,
     settings::SettingInfo,
     sql::{TableKind, TableScope},
+    storage::Storages,
 };
 
 /// The one view of the database that a statement reads. DataFusion's providers find it in the session's extensions,
@@ -25,9 +32,34 @@ pub(crate) struct StatementContext {
     pub(crate) now_us: i64,
     pub(crate) catalog: Arc<CatalogState>,
     pub(crate) settings: Arc<[SettingInfo]>,
-    backend: Arc<dyn StorageBackend>,
+    pub(crate) storages: Arc<Storages>,
+    pub(crate) jobs: Arc<Jobs>,
+    store: SnapshotSource,
     /// Taken at the first read: most inserts and point reads need none.
-    snapshot: OnceLock<Arc<dyn Snapshot>>,
+    snapshot: OnceLock<RegisteredSnapshot>,
+}
+
+/// Where a statement's snapshot comes from, and the segments that it names.
+#[derive(Clone)]
+pub(crate) struct SnapshotSource {
+    pub(crate) cold: Arc<ColdTier>,
+    pub(crate) backend: Arc<dyn StorageBackend>,
+    pub(crate) committer: Committer,
+    pub(crate) registry: SnapshotRegistry,
+}
+
+/// A snapshot, and the registration that keeps the segment files it names.
+struct RegisteredSnapshot {
+    snapshot: Arc<dyn Snapshot>,
+    _guard: SnapshotGuard,
+}
+
+impl SnapshotSource {
+    fn take(&self) -> RegisteredSnapshot {
+        // In this order, so that there is no moment in which a file it needs could be deleted.
+        let guard = self.registry.register(self.committer.last_commit_seq());
+        RegisteredSnapshot { snapshot: self.backend.snapshot(), _guard: guard }
+    }
 }
 
 impl StatementContext {
@@ -36,9 +68,11 @@ impl StatementContext {
         now_us: i64,
         catalog: Arc<CatalogState>,
         settings: Arc<[SettingInfo]>,
-        backend: Arc<dyn StorageBackend>,
+        storages: Arc<Storages>,
+        jobs: Arc<Jobs>,
+        store: SnapshotSource,
     ) -> Self {
-        Self { caller, now_us, catalog, settings, backend, snapshot: OnceLock::new() }
+        Self { caller, now_us, catalog, settings, storages, jobs, store, snapshot: OnceLock::new() }
     }
 
     /// The same statement with a snapshot to be taken anew, for another attempt after a conflict.
@@ -48,19 +82,26 @@ impl StatementContext {
             now_us: self.now_us,
             catalog: Arc::clone(&self.catalog),
             settings: Arc::clone(&self.settings),
-            backend: Arc::clone(&self.backend),
+            storages: Arc::clone(&self.storages),
+            jobs: Arc::clone(&self.jobs),
+            store: self.store.clone(),
             snapshot: OnceLock::new(),
         }
     }
 
     /// The snapshot that everything in this statement reads.
     pub(crate) fn snapshot(&self) -> &Arc<dyn Snapshot> {
-        self.snapshot.get_or_init(|| self.backend.snapshot())
+        &self.snapshot.get_or_init(|| self.store.take()).snapshot
     }
 
     /// The store itself, for a statement whose only read is of one key.
     pub(crate) fn backend(&self) -> &Arc<dyn StorageBackend> {
-        &self.backend
+        &self.store.backend
+    }
+
+    /// The cold tier.
+    pub(crate) fn cold(&self) -> &ColdTier {
+        &self.store.cold
     }
 
     /// The one owner whose rows of `table` a name with this scope means; `None`: every owner's.

@@ -5,7 +5,10 @@ use crate::{
     engine::Shared,
     error::{Error, Reason, Result},
     exec::output::Body,
-    sql::{AlterTable, CreateTable, DropTable, Name, Statement, TableName, TableScope},
+    sql::{
+        AlterStorage, AlterTable, CreateStorage, CreateTable, DropStorage, DropTable, Name, Statement, StorageKind,
+        TableName, TableScope,
+    },
     system,
 };
 
@@ -35,6 +38,17 @@ pub(crate) async fn run(
         Statement::CreateTable(create) => create_table(shared, caller, namespace, create).await,
         Statement::AlterTable(alter) => alter_table(shared, caller, namespace, alter).await,
         Statement::DropTable(drop) => drop_statement(shared, caller, namespace, drop).await,
+        Statement::CreateStorage(create) => create_stated(shared, caller, create).await.map(|created| {
+            let name = &create.name.text;
+            if created { format!("Storage {name} created") } else { format!("Storage {name} exists already") }
+        }),
+        Statement::AlterStorage(alter) => {
+            alter_stated(shared, caller, alter).await.map(|()| format!("Storage {} altered", alter.name.text))
+        }
+        Statement::DropStorage(drop) => drop_stated(shared, caller, drop).await.map(|dropped| {
+            let name = &drop.name.text;
+            if dropped { format!("Storage {name} dropped") } else { format!("Storage {name} does not exist") }
+        }),
         other => Err(Error::internal(format!("not DDL: {other:?}"))),
     };
     outcome.map(|message| Body::Affected { row_count: 0, message })
@@ -79,7 +93,61 @@ pub(crate) async fn drop_table(
 ) -> Result<bool> {
     access::require_definer(caller, "DROP TABLE")?;
     not_of_the_system(namespace)?;
-    shared.catalog.drop_table(namespace, name, if_exists).await
+    let dropped = shared.catalog.drop_table(namespace, name, if_exists).await?;
+    if dropped {
+        shared.jobs.sweep_soon();
+    }
+    Ok(dropped)
+}
+
+/// Creates a storage, once it was seen to be usable. False: it existed and `if_not_exists` was set.
+pub(crate) async fn create_storage(
+    shared: &Shared,
+    caller: &Caller,
+    name: &str,
+    kind: StorageKind,
+    uri: &str,
+    credentials: Option<String>,
+    if_not_exists: bool,
+) -> Result<bool> {
+    let create = CreateStorage { name: plain(name), kind, uri: uri.to_owned(), credentials, if_not_exists };
+    create_stated(shared, caller, &create).await
+}
+
+/// Changes where a storage is for tables to come, or its credentials, once that was seen to be usable; what is `None`
+/// stays.
+pub(crate) async fn alter_storage(
+    shared: &Shared,
+    caller: &Caller,
+    name: &str,
+    uri: Option<String>,
+    credentials: Option<String>,
+) -> Result<()> {
+    alter_stated(shared, caller, &AlterStorage { name: plain(name), uri, credentials }).await
+}
+
+/// Drops a storage that no table uses. False: it did not exist and `if_exists` was set.
+pub(crate) async fn drop_storage(shared: &Shared, caller: &Caller, name: &str, if_exists: bool) -> Result<bool> {
+    drop_stated(shared, caller, &DropStorage { name: plain(name), if_exists }).await
+}
+
+async fn create_stated(shared: &Shared, caller: &Caller, create: &CreateStorage) -> Result<bool> {
+    access::require_definer(caller, "CREATE STORAGE")?;
+    shared.storages.create(create).await
+}
+
+async fn alter_stated(shared: &Shared, caller: &Caller, alter: &AlterStorage) -> Result<()> {
+    access::require_definer(caller, "ALTER STORAGE")?;
+    shared.storages.alter(alter).await
+}
+
+async fn drop_stated(shared: &Shared, caller: &Caller, drop: &DropStorage) -> Result<bool> {
+    access::require_definer(caller, "DROP STORAGE")?;
+    shared.storages.drop(drop).await
+}
+
+fn plain(name: &str) -> Name {
+    Name { text: name.to_owned(), position: None }
 }
 
 async fn create_table(
@@ -90,7 +158,8 @@ async fn create_table(
 ) -> Result<String> {
     access::require_definer(caller, "CREATE TABLE")?;
     let namespace = namespace_of(&create.table, namespace)?;
-    let created = shared.catalog.create_table(namespace, create).await?;
+    let place = || shared.storages.place(create.place.as_ref(), create.kind);
+    let created = shared.catalog.create_table(namespace, create, place).await?;
     let name = format!("{namespace}.{}", create.table.table.text);
     Ok(if created { format!("Table {name} created") } else { format!("Table {name} exists already") })
 }
@@ -111,7 +180,7 @@ async fn drop_statement(shared: &Shared, caller: &Caller, namespace: Option<&str
 }
 
 /// The namespace of a table that a DDL statement names.
-fn namespace_of<'a>(name: &'a TableName, default: Option<&'a str>) -> Result<&'a str> {
+pub(super) fn namespace_of<'a>(name: &'a TableName, default: Option<&'a str>) -> Result<&'a str> {
     if name.scope != TableScope::Caller {
         return Err(Error::new(
             Reason::InvalidStatement,

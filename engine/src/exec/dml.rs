@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use datafusion::{
     arrow::{
-        array::{ArrayRef, RecordBatch},
-        compute::filter_record_batch,
+        array::{ArrayRef, RecordBatch, UInt32Array},
+        compute::{filter_record_batch, take_record_batch},
     },
     common::{DFSchemaRef, ScalarValue},
     logical_expr::{Expr, LogicalPlanBuilder, utils::split_conjunction},
     sql::{planner::SqlToRel, sqlparser::ast},
 };
 use kalamdb_store::{
-    codec::{BatchDecoder, PrimaryKey, RowHeader, row_key},
-    ids::{CommitSeq, Partition},
+    codec::{BatchDecoder, PrimaryKey, RowHeader, encode_rows, row_key},
+    commit::Expected,
+    ids::Partition,
     kv::Keyspace,
 };
 use tokio::time::Instant;
@@ -24,6 +25,7 @@ use crate::{
     error::{Error, Reason, Result},
     exec::{
         StatementContext,
+        cold::{self, ColdRows},
         errors::{from_datafusion, from_store},
         expr::RowExpr,
         key_filter::{KeyCondition, KeySet},
@@ -65,7 +67,7 @@ pub(crate) struct FoundRows {
     /// The values that were asked for along with them, and their types.
     pub(crate) computed: Vec<(ArrayRef, SqlType)>,
     pub(crate) keys: Vec<PrimaryKey>,
-    pub(crate) versions: Vec<CommitSeq>,
+    pub(crate) versions: Vec<Expected>,
     pub(crate) stored: Vec<Vec<u8>>,
 }
 
@@ -168,7 +170,7 @@ impl Selection {
                     KeySet::Keys(keys) => keys.into_iter().collect::<Vec<_>>(),
                     KeySet::Range(..) => return Err(Error::internal("a selection by key without keys")),
                 };
-                let found = read_rows(context, table, partition, &keys, shared.settings.max_write_bytes)?;
+                let found = read_rows(shared, context, table, partition, &keys).await?;
                 match rest {
                     Some(rest) if !found.keys.is_empty() => {
                         let keep = rest.holds(&shared.template, context, values, &found.batch)?;
@@ -186,15 +188,15 @@ impl Selection {
                 let columns = batch.columns().iter().take(width).cloned().collect();
                 let batch = batch_of(table.schema(), columns, batch.num_rows()).map_err(from_datafusion)?;
                 let keys = primary_keys(table, batch.columns())?;
-                let stored = stored_rows(context, partition, &keys, shared.settings.max_write_bytes)?;
+                let found = stored_versions(shared, context, table, partition, &keys).await?;
                 let mut versions = Vec::with_capacity(keys.len());
                 let mut rows = Vec::with_capacity(keys.len());
-                for value in stored {
-                    let Some(value) = value else {
+                for found in found {
+                    let Some((version, stored)) = found else {
                         return Err(Error::internal("a row that a snapshot both has and has not"));
                     };
-                    versions.push(RowHeader::decode(&value).map_err(corrupt)?.commit_seq);
-                    rows.push(value);
+                    versions.push(version);
+                    rows.push(stored);
                 }
                 Ok(FoundRows { batch, computed, keys, versions, stored: rows })
             }
@@ -203,6 +205,30 @@ impl Selection {
 }
 
 impl FoundRows {
+    /// These rows of the hot tier and those of the cold one, in key order.
+    fn and_cold(self, shared: &Shared, table: &Table, cold: ColdRows) -> Result<Self> {
+        let images = stored_images(table, &cold)?;
+        let bytes = self.stored.iter().chain(&images).map(Vec::len).sum::<usize>();
+        if bytes > shared.settings.max_write_bytes {
+            return Err(too_large(shared.settings.max_write_bytes));
+        }
+        let versions: Vec<Expected> =
+            self.versions.iter().copied().chain(cold.places.iter().map(|place| Expected::Cold(*place))).collect();
+        let keys: Vec<PrimaryKey> = self.keys.into_iter().chain(cold.keys).collect();
+        let stored: Vec<Vec<u8>> = self.stored.into_iter().chain(images).collect();
+        let batch = concatenated(&[self.batch, cold.batch], table.schema())?;
+        let mut order: Vec<usize> = (0..keys.len()).collect();
+        order.sort_by(|a, b| keys[*a].cmp(&keys[*b]));
+        let indexes = UInt32Array::from_iter_values(order.iter().map(|i| *i as u32));
+        Ok(Self {
+            batch: take_record_batch(&batch, &indexes).map_err(Error::internal)?,
+            computed: Vec::new(),
+            keys: order.iter().map(|i| keys[*i].clone()).collect(),
+            versions: order.iter().map(|i| versions[*i]).collect(),
+            stored: order.iter().map(|i| stored[*i].clone()).collect(),
+        })
+    }
+
     fn filtered(self, keep: &datafusion::arrow::array::BooleanArray) -> Result<Self> {
         let batch = filter_record_batch(&self.batch, keep).map_err(Error::internal)?;
         let kept = |i: &usize| keep.value(*i);
@@ -217,15 +243,31 @@ impl FoundRows {
     }
 }
 
-/// The visible rows with these keys, in the statement's snapshot.
-pub(crate) fn read_rows(
+/// The visible rows with these keys, in the statement's snapshot; in the order of `keys`, which must be ascending.
+pub(crate) async fn read_rows(
+    shared: &Shared,
     context: &StatementContext,
     table: &Table,
     partition: &Partition,
     keys: &[PrimaryKey],
-    max_bytes: usize,
 ) -> Result<FoundRows> {
-    let values = stored_rows(context, partition, keys, max_bytes)?;
+    let hot = hot_rows(shared, context, table, partition, keys)?;
+    let missing = missing_keys(keys, &hot.keys);
+    if missing.is_empty() || !cold::has_segments(shared, table) {
+        return Ok(hot);
+    }
+    let cold = cold::find_rows(shared, context.snapshot(), table, partition, &missing).await?;
+    if cold.keys.is_empty() { Ok(hot) } else { hot.and_cold(shared, table, cold) }
+}
+
+fn hot_rows(
+    shared: &Shared,
+    context: &StatementContext,
+    table: &Table,
+    partition: &Partition,
+    keys: &[PrimaryKey],
+) -> Result<FoundRows> {
+    let values = stored_rows(context, partition, keys, shared.settings.max_write_bytes)?;
     let columns = table
         .columns()
         .iter()
@@ -247,13 +289,68 @@ pub(crate) fn read_rows(
         {
             decoder.append(&row_key(partition, key), &value).map_err(corrupt)?;
             found.keys.push(key.clone());
-            found.versions.push(RowHeader::decode(&value).map_err(corrupt)?.commit_seq);
+            found.versions.push(hot_version(&value)?);
             found.stored.push(value);
         }
     }
     let arrays = decoder.finish().map_err(corrupt)?;
     found.batch = batch_of(table.schema(), arrays, found.keys.len()).map_err(from_datafusion)?;
     Ok(found)
+}
+
+/// The versions and stored bytes of these keys, in the statement's snapshot.
+async fn stored_versions(
+    shared: &Shared,
+    context: &StatementContext,
+    table: &Table,
+    partition: &Partition,
+    keys: &[PrimaryKey],
+) -> Result<Vec<Option<(Expected, Vec<u8>)>>> {
+    let hot = stored_rows(context, partition, keys, shared.settings.max_write_bytes)?;
+    let mut found = hot
+        .into_iter()
+        .map(|value| value.map(|value| Ok((hot_version(&value)?, value))).transpose())
+        .collect::<Result<Vec<_>>>()?;
+    let mut missing: Vec<PrimaryKey> =
+        keys.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(key, _)| key.clone()).collect();
+    if missing.is_empty() || !cold::has_segments(shared, table) {
+        return Ok(found);
+    }
+    missing.sort();
+    missing.dedup();
+    let cold = cold::find_rows(shared, context.snapshot(), table, partition, &missing).await?;
+    let images = stored_images(table, &cold)?;
+    if images.iter().map(Vec::len).sum::<usize>() > shared.settings.max_write_bytes {
+        return Err(too_large(shared.settings.max_write_bytes));
+    }
+    for (key, found) in keys.iter().zip(&mut found) {
+        if found.is_none()
+            && let Ok(at) = cold.keys.binary_search(key)
+        {
+            *found = Some((Expected::Cold(cold.places[at]), images[at].clone()));
+        }
+    }
+    Ok(found)
+}
+
+/// The keys of one ascending list that are not in another.
+fn missing_keys(keys: &[PrimaryKey], found: &[PrimaryKey]) -> Vec<PrimaryKey> {
+    keys.iter().filter(|key| found.binary_search(key).is_err()).cloned().collect()
+}
+
+fn hot_version(value: &[u8]) -> Result<Expected> {
+    Ok(Expected::Hot(RowHeader::decode(value).map_err(corrupt)?.commit_seq))
+}
+
+/// Rows of segments as the hot tier would store them, for the change log.
+fn stored_images(table: &Table, rows: &ColdRows) -> Result<Vec<Vec<u8>>> {
+    let stored: Vec<ArrayRef> = table.stored_columns().filter_map(|i| rows.batch.columns().get(i).cloned()).collect();
+    let mut encoded =
+        encode_rows(table.layout(), table.schema_version(), &stored, rows.batch.num_rows()).map_err(Error::internal)?;
+    for (row, (seq, time_us)) in encoded.iter_mut().zip(rows.seqs.iter().zip(&rows.times_us)) {
+        row.stamp(*seq, *time_us);
+    }
+    Ok(encoded.iter().map(|row| row.as_bytes().to_vec()).collect())
 }
 
 /// The stored bytes of these keys, in the statement's snapshot.

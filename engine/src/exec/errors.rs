@@ -3,7 +3,7 @@
 use datafusion::{
     arrow::error::ArrowError, common::SchemaError, error::DataFusionError, sql::sqlparser::parser::ParserError,
 };
-use kalamdb_store::{commit::CommitError, kv::KvError};
+use kalamdb_store::{commit::CommitError, kv::KvError, segment::SegmentError};
 
 use crate::{
     catalog::{did_you_mean, nearest},
@@ -12,6 +12,9 @@ use crate::{
 
 /// Says a DataFusion error in the engine's terms. One of ours that went through DataFusion comes back as it was.
 pub(crate) fn from_datafusion(error: DataFusionError) -> Error {
+    if let Some(segment) = SegmentError::find(&error) {
+        return from_segment(segment);
+    }
     let position =
         error.diagnostic().and_then(|d| d.span).map(|s| Position { line: s.start.line, column: s.start.column });
     let translated = translate(&error);
@@ -52,6 +55,9 @@ fn translate(error: &DataFusionError) -> Error {
         // DataFusion says so as an I/O error when there is no room left for spilling.
         DataFusionError::IoError(io) if io.to_string().contains(SPILL_LIMIT) => out_of_memory(io),
         DataFusionError::ExecutionJoin(join) => Error::internal(join),
+        DataFusionError::ParquetError(parquet) => {
+            from_row_filter(&parquet.to_string()).unwrap_or_else(|| Error::internal(parquet))
+        }
         other => Error::internal(other.strip_backtrace()),
     }
 }
@@ -99,9 +105,12 @@ fn from_arrow(error: &ArrowError) -> Error {
             Some(nested) => translate(nested),
             None => Error::internal(inner),
         },
-        ArrowError::DivideByZero => Error::new(Reason::InvalidValue, "Division by zero."),
+        ArrowError::DivideByZero => division_by_zero(),
         ArrowError::ArithmeticOverflow(text) => {
             Error::new(Reason::InvalidValue, format!("A value is out of range: {}", sentence(text)))
+        }
+        ArrowError::ComputeError(text) | ArrowError::ParquetError(text) if text.contains(ROW_FILTER_FAILED) => {
+            from_row_filter(text).unwrap_or_else(|| Error::internal(text))
         }
         ArrowError::CastError(text)
         | ArrowError::ComputeError(text)
@@ -111,6 +120,38 @@ fn from_arrow(error: &ArrowError) -> Error {
             Error::new(Reason::NotSupported, format!("Not supported: {}", sentence(text)))
         }
         other => Error::internal(other),
+    }
+}
+
+fn division_by_zero() -> Error {
+    Error::new(Reason::InvalidValue, "Division by zero.")
+}
+
+/// How the Parquet reader begins to say that a condition failed. What follows is all that it keeps of the error: its
+/// form for debugging.
+const ROW_FILTER_FAILED: &str = "Error evaluating filter predicate: ";
+
+/// Says the error of a condition that the Parquet reader evaluated as the same condition says it elsewhere.
+fn from_row_filter(text: &str) -> Option<Error> {
+    let (_, failure) = text.split_once(ROW_FILTER_FAILED)?;
+    if failure.contains("DivideByZero") {
+        return Some(division_by_zero());
+    }
+    let message = first_quoted(failure).unwrap_or_else(|| "a condition cannot be evaluated for a row".to_owned());
+    Some(Error::new(Reason::InvalidValue, sentence(&message)).with_detail(failure))
+}
+
+/// The first text in quotes, as Rust writes texts for debugging.
+fn first_quoted(text: &str) -> Option<String> {
+    let (_, rest) = text.split_once('"')?;
+    let mut quoted = String::new();
+    let mut chars = rest.chars();
+    loop {
+        match chars.next()? {
+            '"' => return Some(quoted),
+            '\\' => quoted.push(chars.next()?),
+            other => quoted.push(other),
+        }
     }
 }
 
@@ -164,6 +205,38 @@ pub(crate) fn from_store(error: KvError) -> Error {
     }
 }
 
+/// Says an error of reading a segment in the engine's terms. The file is named, but not the folder that it is in.
+pub(crate) fn from_segment(error: &SegmentError) -> Error {
+    let named = |reason, file: &str, what: &str| {
+        let name = file.rsplit('/').next().unwrap_or_default();
+        Error::new(reason, format!("Segment file {name} {what}")).with("segment", name).with_detail(error)
+    };
+    match error {
+        SegmentError::Corrupt { file, .. } => named(Reason::Corruption, file, "is damaged; restore it from a backup."),
+        SegmentError::NotFound { file } => named(Reason::Corruption, file, "is missing; restore it from a backup."),
+        SegmentError::Unreachable { file, .. } => named(
+            Reason::StorageUnreachable,
+            file,
+            "cannot be read, because its storage cannot be reached. Try again later.",
+        ),
+        SegmentError::Denied { file, .. } => named(
+            Reason::StorageUnreachable,
+            file,
+            "cannot be read, because its storage denies access. Check the storage's credentials and permissions.",
+        ),
+        SegmentError::Store(error) => from_store(error.clone()),
+        SegmentError::Codec(error) => {
+            Error::new(Reason::Corruption, "Stored data is damaged; restore it from a backup.").with_detail(error)
+        }
+        SegmentError::UnknownStorage(_)
+        | SegmentError::Full { .. }
+        | SegmentError::Exists { .. }
+        | SegmentError::Unsupported { .. }
+        | SegmentError::Rows(_)
+        | SegmentError::Other { .. } => Error::internal(error),
+    }
+}
+
 /// Says an error of the committer in the engine's terms. Conflicts are handled before: see [`super::write`].
 pub(crate) fn from_commit(error: CommitError) -> Error {
     match error {
@@ -183,7 +256,7 @@ pub(crate) fn from_commit(error: CommitError) -> Error {
             Error::new(Reason::TableNotFound, "The table was dropped while the statement ran.")
                 .with("table_id", table.to_string())
         }
-        CommitError::KeyExists { .. } | CommitError::VersionChanged { .. } => {
+        CommitError::KeyExists { .. } | CommitError::VersionChanged { .. } | CommitError::SegmentsChanged { .. } => {
             Error::new(Reason::WriteConflict, "Other writers kept changing the same rows. Run the statement again.")
         }
         CommitError::Storage(error) => from_store(error),

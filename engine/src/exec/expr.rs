@@ -23,6 +23,7 @@ use crate::{
         in_lists, params,
         planner::{Planner, parser_options},
         query::scientific_as_double,
+        uuid_text,
     },
     functions::{Bindings, CheckedArithmetic, bind_expr},
     types::SqlType,
@@ -71,6 +72,7 @@ impl RowExpr {
         if let Some(what) = refused {
             return Err(Error::new(Reason::NotSupported, format!("{what} cannot stand here.")));
         }
+        let expr = uuid_text::in_expr(expr, schema).map_err(from_datafusion)?;
         let field = expr.to_field(schema.as_ref()).map(|(_, field)| field);
         let sql_type = match field {
             Ok(field) => SqlType::from_field(&field),

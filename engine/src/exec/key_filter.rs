@@ -159,6 +159,22 @@ impl KeySet {
             None => KeySet::Range(low, high),
         })
     }
+
+    /// Whether a key from `min` to `max` may be let through.
+    pub(crate) fn overlaps(&self, min: &PrimaryKey, max: &PrimaryKey) -> bool {
+        match self {
+            KeySet::Keys(keys) => min <= max && keys.range(min..=max).next().is_some(),
+            KeySet::Range(low, high) => above(max, low) && below(min, high),
+        }
+    }
+
+    /// Whether every key from `min` to `max` is let through.
+    pub(crate) fn covers(&self, min: &PrimaryKey, max: &PrimaryKey) -> bool {
+        match self {
+            KeySet::Keys(keys) => min == max && keys.contains(min),
+            KeySet::Range(low, high) => above(min, low) && below(max, high),
+        }
+    }
 }
 
 /// The stored form of a key; `None` for NULL.

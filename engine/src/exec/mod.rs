@@ -4,6 +4,8 @@
 //! plans, kept in the plan cache, over [`scan`]s of the hot tier; reads and writes by primary key skip DataFusion.
 //! Writes are evaluated to rows here and handed to the committer, which orders and checks them ([`write`]).
 
+mod assignment;
+pub(crate) mod cold;
 mod context;
 mod ddl;
 mod delete;
@@ -12,9 +14,13 @@ mod errors;
 mod expr;
 mod in_lists;
 mod insert;
+mod insert_values;
 mod key_filter;
+mod maintenance;
 mod memory;
+mod on_conflict;
 mod output;
+mod output_names;
 mod params;
 mod plan_cache;
 mod planner;
@@ -24,25 +30,36 @@ mod returning;
 mod runtime;
 mod scan;
 mod show;
+mod snapshots;
+mod sorted_tiers;
 mod source;
 mod statement;
 mod statement_session;
+mod stats;
 mod update;
+mod uuid_text;
 mod write;
 mod yielding;
 
-pub(crate) use context::StatementContext;
-pub(crate) use ddl::{alter_namespace, create_namespace, drop_namespace, drop_table};
+pub(crate) use cold::{ColdTables, ColdTier};
+pub(crate) use context::{SnapshotSource, StatementContext};
+pub(crate) use ddl::{
+    alter_namespace, alter_storage, create_namespace, create_storage, drop_namespace, drop_storage, drop_table,
+};
 pub(crate) use errors::{from_commit, from_datafusion, from_store};
-pub(crate) use expr::physical_expr;
+pub(crate) use expr::{RowExpr, physical_expr, qualified};
 pub(crate) use output::timed_out;
 pub use output::{Body, ResultColumn, RowStream, StatementOutput};
 pub use params::Parameter;
-pub(crate) use params::check_count;
+pub(crate) use params::{check_count, convert as convert_parameters, types_of as parameter_types};
 pub(crate) use plan_cache::{Caches, ParsedBatch};
 pub(crate) use planner::{Planner, parser_options};
 pub(crate) use runtime::{QueryRuntime, template_state};
 pub(crate) use scan::corrupt;
+pub(crate) use snapshots::{SnapshotGuard, SnapshotRegistry};
+pub(crate) use source::decode_column;
 
 pub(crate) use statement::{Invocation, run};
+pub(crate) use stats::count as count_tiers;
+pub use stats::{PartitionStats, TableStats, TierStats};
 pub(crate) use write::{ConflictTurns, commit};

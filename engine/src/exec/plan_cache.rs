@@ -5,10 +5,10 @@
 //! each table it names is still the same object of the catalog: DDL on a table makes a new object, and so retires the
 //! plans that use it, and only them.
 
-use std::sync::Arc;
+use std::{hash::Hash, sync::Arc};
 
 use metrics::{Counter, counter};
-use moka::sync::Cache;
+use moka::{policy::EvictionPolicy, sync::Cache};
 
 use crate::{
     access::{self, Caller},
@@ -86,8 +86,8 @@ pub(crate) struct Caches {
 impl Caches {
     pub(crate) fn new(entries: u64) -> Self {
         Self {
-            batches: Cache::new(entries),
-            plans: Cache::new(entries),
+            batches: recently_used(entries),
+            plans: recently_used(entries),
             hits: counter!("kalamdb_plan_cache_hits_total"),
             misses: counter!("kalamdb_plan_cache_misses_total"),
         }
@@ -109,7 +109,8 @@ impl Caches {
             .map(|parsed| CachedStatement { normalized: parsed.normalized.as_str().into(), parsed })
             .collect();
         let batch = Arc::new(ParsedBatch { statements, parameter_count });
-        if sql.len() <= MAX_CACHED_TEXT_BYTES {
+        let secret = batch.statements.iter().any(|s| s.parsed.statement.has_secrets());
+        if sql.len() <= MAX_CACHED_TEXT_BYTES && !secret {
             self.batches.insert(sql.into(), Arc::clone(&batch));
         }
         Ok(batch)
@@ -136,5 +137,49 @@ impl Caches {
         if key.normalized.len() <= MAX_CACHED_TEXT_BYTES {
             self.plans.insert(key, plan);
         }
+    }
+}
+
+/// A cache of the entries used last. By moka's own choice a new entry would have to be asked for more often than an
+/// old one to get in, so that after a change of load its statements would be planned again and again.
+fn recently_used<K, V>(entries: u64) -> Cache<K, V>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    Cache::builder().max_capacity(entries).eviction_policy(EvictionPolicy::lru()).build()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn what_was_used_last_is_kept() {
+        let caches = Caches::new(2);
+        let parses = Cell::new(0);
+        let parse = |sql: &str| {
+            caches
+                .parsed(sql, |_| {
+                    parses.set(parses.get() + 1);
+                    Ok(Vec::new())
+                })
+                .unwrap();
+            caches.batches.run_pending_tasks();
+        };
+        // However often the first two were used, the third takes the place of the one not used for longest.
+        for _ in 0..100 {
+            parse("SELECT 1");
+            parse("SELECT 2");
+        }
+        parse("SELECT 3");
+        assert_eq!(parses.get(), 3);
+        parse("SELECT 3");
+        parse("SELECT 2");
+        assert_eq!(parses.get(), 3);
+        parse("SELECT 1");
+        assert_eq!(parses.get(), 4);
     }
 }

@@ -1,15 +1,19 @@
 //! Reads by primary key, without a DataFusion plan.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use datafusion::{
-    arrow::{array::RecordBatch, datatypes::SchemaRef},
+    arrow::{
+        array::{ArrayRef, RecordBatch},
+        compute::interleave,
+        datatypes::SchemaRef,
+    },
     common::ScalarValue,
     datasource::source_as_provider,
     logical_expr::{Expr, LogicalPlan, TableScan, expr::Placeholder},
 };
 use kalamdb_store::{
-    codec::{BatchDecoder, DecodeColumn, row_key},
+    codec::{BatchDecoder, DecodeColumn, PrimaryKey, row_key},
     ids::Partition,
     kv::Keyspace,
 };
@@ -19,6 +23,7 @@ use crate::{
     error::{Error, Result},
     exec::{
         StatementContext,
+        cold::{ColdColumn, FoundColumns, find_columns},
         errors::{from_datafusion, from_store},
         key_filter::{KeyCondition, KeySet},
         params::parameter_index,
@@ -35,6 +40,14 @@ pub(crate) struct PointRead {
     scope: TableScope,
     conditions: Vec<KeyCondition>,
     columns: Vec<DecodeColumn>,
+    /// The same columns, as segments have them.
+    cold_columns: Vec<ColdColumn>,
+}
+
+/// Rows of the hot tier, in key order.
+struct HotRows {
+    columns: Vec<ArrayRef>,
+    keys: Vec<PrimaryKey>,
 }
 
 impl PointRead {
@@ -56,12 +69,13 @@ impl PointRead {
         if !conditions.iter().any(KeyCondition::names_keys) || scan.fetch.is_some_and(|n| n == 0 || !single) {
             return Ok(None);
         }
+        let cold_columns = columns.iter().map(|i| rows.cold_column(*i)).collect::<Result<Vec<_>>>()?;
         let columns = columns.into_iter().map(|i| rows.decode_column(i)).collect::<Result<Vec<_>>>()?;
-        Ok(Some(Self { table: Arc::clone(rows.table()), scope: rows.scope(), conditions, columns }))
+        Ok(Some(Self { table: Arc::clone(rows.table()), scope: rows.scope(), conditions, columns, cold_columns }))
     }
 
     /// Reads the rows, in key order.
-    pub(crate) fn read(
+    pub(crate) async fn read(
         &self,
         context: &StatementContext,
         parameters: &[ScalarValue],
@@ -75,29 +89,85 @@ impl PointRead {
             return Err(Error::internal("a read by key of every owner"));
         };
         let partition = Partition { table: self.table.id(), owner };
-        let keys: Vec<Vec<u8>> = keys.iter().map(|key| row_key(&partition, key)).collect();
-        let values = match keys.as_slice() {
-            // One get is consistent by itself and needs no snapshot.
-            [key] => vec![context.backend().get(Keyspace::Rows, key).map_err(from_store)?],
-            keys => {
-                let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
-                context.snapshot().multi_get(Keyspace::Rows, &keys).map_err(from_store)?
+        // One get is consistent by itself and needs no snapshot.
+        let alone = keys.len() == 1;
+        let hot = self.read_hot(context, &partition, &keys, alone)?;
+        // Asked after reading: a row that has left the hot tier since is in a segment that is known of by now.
+        if hot.keys.len() == keys.len() || !context.cold().tables.contains(self.table.id()) {
+            return batch_of(schema, hot.columns, hot.keys.len()).map_err(from_datafusion);
+        }
+        Box::pin(self.read_both(context, &partition, &keys, (!alone).then_some(hot), schema)).await
+    }
+
+    /// Reads from both tiers as of one snapshot; `hot` is what was read in it already.
+    async fn read_both(
+        &self,
+        context: &StatementContext,
+        partition: &Partition,
+        keys: &BTreeSet<PrimaryKey>,
+        hot: Option<HotRows>,
+        schema: &SchemaRef,
+    ) -> Result<RecordBatch> {
+        let hot = match hot {
+            Some(hot) => hot,
+            None => self.read_hot(context, partition, keys, false)?,
+        };
+        let missing: Vec<PrimaryKey> =
+            keys.iter().filter(|key| hot.keys.binary_search(key).is_err()).cloned().collect();
+        let snapshot = context.snapshot();
+        let cold =
+            find_columns(context.cold(), snapshot, &self.table, partition, &missing, &self.cold_columns).await?;
+        let rows = hot.keys.len() + cold.keys.len();
+        let columns = if hot.keys.is_empty() {
+            cold.columns
+        } else if cold.keys.is_empty() {
+            hot.columns
+        } else {
+            in_key_order(&hot, &cold)?
+        };
+        batch_of(schema, columns, rows).map_err(from_datafusion)
+    }
+
+    fn read_hot(
+        &self,
+        context: &StatementContext,
+        partition: &Partition,
+        keys: &BTreeSet<PrimaryKey>,
+        alone: bool,
+    ) -> Result<HotRows> {
+        let row_keys: Vec<Vec<u8>> = keys.iter().map(|key| row_key(partition, key)).collect();
+        let values = match row_keys.as_slice() {
+            [key] if alone => vec![context.backend().get(Keyspace::Rows, key).map_err(from_store)?],
+            row_keys => {
+                let row_keys: Vec<&[u8]> = row_keys.iter().map(Vec::as_slice).collect();
+                context.snapshot().multi_get(Keyspace::Rows, &row_keys).map_err(from_store)?
             }
         };
         let expired_at_us = context.expired_at_us(&self.table);
         let mut decoder =
             BatchDecoder::new(Arc::clone(self.table.history()), self.columns.clone()).map_err(Error::internal)?;
-        let mut rows = 0;
-        for (key, value) in keys.iter().zip(values) {
+        let mut found = Vec::new();
+        for ((key, row_key), value) in keys.iter().zip(&row_keys).zip(values) {
             if let Some(value) = value
                 && is_visible(&value, expired_at_us)?
             {
-                decoder.append(key, &value).map_err(corrupt)?;
-                rows += 1;
+                decoder.append(row_key, &value).map_err(corrupt)?;
+                found.push(key.clone());
             }
         }
-        batch_of(schema, decoder.finish().map_err(corrupt)?, rows).map_err(from_datafusion)
+        Ok(HotRows { columns: decoder.finish().map_err(corrupt)?, keys: found })
     }
+}
+
+/// The columns of rows of both tiers, which have no key in common.
+fn in_key_order(hot: &HotRows, cold: &FoundColumns) -> Result<Vec<ArrayRef>> {
+    let hot_keys = hot.keys.iter().enumerate().map(|(row, key)| (key, (0, row)));
+    let cold_keys = cold.keys.iter().enumerate().map(|(row, key)| (key, (1, row)));
+    let mut order: Vec<(&PrimaryKey, (usize, usize))> = hot_keys.chain(cold_keys).collect();
+    order.sort_unstable();
+    let order: Vec<(usize, usize)> = order.into_iter().map(|(_, place)| place).collect();
+    let both = hot.columns.iter().zip(&cold.columns);
+    both.map(|(hot, cold)| interleave(&[hot.as_ref(), cold.as_ref()], &order).map_err(Error::internal)).collect()
 }
 
 /// The value of a constant or of a parameter.

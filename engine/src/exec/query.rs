@@ -28,11 +28,14 @@ use crate::{
         StatementContext,
         errors::from_datafusion,
         in_lists,
-        output::{ResultColumn, RowStream, result_columns},
+        output::{ResultColumn, RowStream, result_columns, timed_out},
+        output_names::{OutputNames, with_names},
         params::{self, Parameter},
         planner::{Names, Planner, UsedTable, parser_options},
         point_read::PointRead,
+        scan::batch_of,
         statement_session::StatementSession,
+        uuid_text,
     },
     functions::{Bindings, bind_parameters, bind_statement_values},
     types::SqlType,
@@ -50,6 +53,8 @@ pub(crate) struct QueryPlan {
     parameter_types: Vec<SqlType>,
     columns: Arc<[ResultColumn]>,
     schema: SchemaRef,
+    /// Whether the plan's columns have other names than those of `schema`.
+    renamed: bool,
     point: Option<PointRead>,
 }
 
@@ -63,6 +68,7 @@ impl QueryPlan {
     ) -> Result<Self> {
         check_expansion(&query)?;
         let mut query = query;
+        let names_to_show = OutputNames::give(&mut query);
         scientific_as_double(&mut query);
         let (query, with_system) = show_system_columns(query)?;
         let plan_with = |types: &[SqlType]| -> Result<(LogicalPlan, Vec<UsedTable>)> {
@@ -78,7 +84,7 @@ impl QueryPlan {
             params::reconcile(plan_with(&vec![SqlType::Null; given.len()]).map(|(plan, _)| plan), given)?
         };
         let (plan, tables) = plan_with(&parameter_types)?;
-        Self::from_logical(state, plan, tables, parameter_types)
+        Self::from_logical(state, plan, tables, parameter_types).map(|plan| plan.showing(&names_to_show))
     }
 
     /// Takes a plan as SQL made it.
@@ -88,11 +94,22 @@ impl QueryPlan {
         tables: Vec<UsedTable>,
         parameter_types: Vec<SqlType>,
     ) -> Result<Self> {
-        let plan = in_lists::in_plan(bind_statement_values(plan)?).map_err(from_datafusion)?;
+        let plan = uuid_text::in_plan(bind_statement_values(plan)?).map_err(from_datafusion)?;
+        let plan = in_lists::in_plan(plan).map_err(from_datafusion)?;
         let plan = state.optimize(&plan).map_err(from_datafusion)?;
         let schema: SchemaRef = Arc::clone(plan.schema().inner());
         let point = PointRead::recognise(&plan)?;
-        Ok(Self { tables, columns: result_columns(&schema), schema, point, plan, parameter_types })
+        let columns = result_columns(&schema);
+        Ok(Self { tables, columns, schema, renamed: false, point, plan, parameter_types })
+    }
+
+    fn showing(mut self, names: &OutputNames) -> Self {
+        if let Some(schema) = names.shown(&self.schema) {
+            self.columns = result_columns(&schema);
+            self.schema = schema;
+            self.renamed = true;
+        }
+        self
     }
 
     /// Whether it is a read by key.
@@ -115,7 +132,11 @@ pub(crate) async fn run_query(
 ) -> Result<RowStream> {
     let values = params::convert(parameters, &query.parameter_types)?;
     if let Some(point) = &query.point {
-        let batch = point.read(&context, &values, &query.schema)?;
+        let read = point.read(&context, &values, &query.schema);
+        let batch = match deadline {
+            Some(deadline) => tokio::time::timeout_at(deadline, read).await.map_err(|_| timed_out())??,
+            None => read.await?,
+        };
         return Ok(RowStream::ready(Arc::clone(&query.columns), batch));
     }
     Box::pin(run_plan(shared, context, query, values, deadline)).await
@@ -132,11 +153,12 @@ async fn run_plan(
     let turn = shared.runtime.turn().await?;
     let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
     let plan = query.plan.clone();
+    let renamed = query.renamed.then(|| Arc::clone(&query.schema));
     let template = Arc::clone(&shared.template);
     let environment = shared.runtime.environment();
     let work = shared.runtime.spawn(async move {
         let _turn = turn;
-        if let Err(error) = send_batches(template, environment, context, plan, &values, &sender).await {
+        if let Err(error) = send_batches(template, environment, context, plan, renamed, &values, &sender).await {
             // A reader that is gone needs no error.
             let _ = sender.send(Err(error)).await;
         }
@@ -149,6 +171,7 @@ async fn send_batches(
     environment: Arc<datafusion::execution::runtime_env::RuntimeEnv>,
     context: Arc<StatementContext>,
     plan: LogicalPlan,
+    renamed: Option<SchemaRef>,
     values: &[ScalarValue],
     sender: &mpsc::Sender<Result<RecordBatch>>,
 ) -> Result<()> {
@@ -159,12 +182,23 @@ async fn send_batches(
     let tasks = datafusion::catalog::Session::task_ctx(&session);
     let mut stream = execute_stream(physical, tasks).map_err(from_datafusion)?;
     while let Some(batch) = stream.next().await {
-        let batch = batch.map_err(from_datafusion)?;
+        let mut batch = batch.map_err(from_datafusion)?;
+        if let Some(renamed) = &renamed {
+            batch = with_names_of(renamed, batch)?;
+        }
         if batch.num_rows() > 0 && sender.send(Ok(batch)).await.is_err() {
             return Ok(());
         }
     }
     Ok(())
+}
+
+/// The same batch, its columns named as those of `schema`.
+fn with_names_of(schema: &SchemaRef, batch: RecordBatch) -> Result<RecordBatch> {
+    let names = schema.fields().iter().map(|field| field.name().as_str());
+    let schema = with_names(&batch.schema(), names);
+    let rows = batch.num_rows();
+    batch_of(&schema, batch.columns().to_vec(), rows).map_err(from_datafusion)
 }
 
 /// Runs a planned query to its end, holding all its rows.

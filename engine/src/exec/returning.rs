@@ -19,6 +19,7 @@ use crate::{
         errors::from_datafusion,
         expr::RowExpr,
         output::{ResultColumn, RowStream, result_columns},
+        output_names::text_of,
         planner::Planner,
         scan::batch_of,
     },
@@ -62,7 +63,7 @@ impl Returning {
             let planned = RowExpr::plan(planner, expr, schema, parameter_types)?;
             let name = name.unwrap_or_else(|| match planned.expr() {
                 datafusion::logical_expr::Expr::Column(column) => column.name.clone(),
-                other => other.name_for_alias().unwrap_or_else(|_| expr.to_string()),
+                _ => text_of(expr),
             });
             let nullable =
                 datafusion::logical_expr::ExprSchemable::nullable(planned.expr(), schema.as_ref()).unwrap_or(true);

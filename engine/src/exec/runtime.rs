@@ -2,11 +2,14 @@
 
 use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 
-use datafusion::execution::{
-    SessionState, SessionStateBuilder,
-    config::SessionConfig,
-    disk_manager::{DiskManagerBuilder, DiskManagerMode},
-    runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
+use datafusion::{
+    execution::{
+        SessionState, SessionStateBuilder,
+        config::SessionConfig,
+        disk_manager::{DiskManagerBuilder, DiskManagerMode},
+        runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
+    },
+    physical_optimizer::optimizer::PhysicalOptimizer,
 };
 use parking_lot::Mutex;
 use tokio::{
@@ -19,6 +22,7 @@ use crate::{
     error::{Error, Reason, Result},
     exec::{
         memory::{QueryMemory, TotalMemory},
+        sorted_tiers::SortedTiers,
         yielding::YieldingJoins,
     },
     functions,
@@ -164,7 +168,9 @@ pub(crate) fn template_state(settings: &EngineSettings, ids: &Arc<IdSource>) -> 
         .with_config(config)
         .with_default_features()
         .with_scalar_functions(functions::scalar_functions(ids))
+        .with_aggregate_functions(functions::aggregate_functions())
         .with_analyzer_rule(Arc::new(CheckedArithmetic::new()))
+        .with_physical_optimizer_rules(SortedTiers::insert_into(PhysicalOptimizer::new().rules))
         .with_physical_optimizer_rule(Arc::new(YieldingJoins))
         .build();
     Ok(state)

@@ -57,6 +57,33 @@ pub(crate) struct ScanSpec {
     pub(crate) full_schema: SchemaRef,
 }
 
+/// More keys than this are not looked up only to know whether one of them is there.
+const MAX_PROBED_KEYS: usize = 64;
+
+impl ScanSpec {
+    /// Whether the hot tier may have wanted rows, as far as their keys tell.
+    pub(crate) fn may_have_rows(&self, snapshot: &dyn Snapshot) -> Result<bool> {
+        let range = match (&self.owner, &self.keys) {
+            (None, _) => table_range(self.table.id()),
+            (Some(owner), keys) => {
+                let partition = Partition { table: self.table.id(), owner: owner.clone() };
+                match keys {
+                    KeySet::Keys(keys) if keys.len() > MAX_PROBED_KEYS => return Ok(true),
+                    KeySet::Keys(keys) => {
+                        let keys: Vec<Vec<u8>> = keys.iter().map(|key| row_key(&partition, key)).collect();
+                        let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+                        let values = snapshot.multi_get(Keyspace::Rows, &keys).map_err(from_store)?;
+                        return Ok(values.iter().any(Option::is_some));
+                    }
+                    KeySet::Range(low, high) => row_range(&partition, low.clone(), high.clone()),
+                }
+            }
+        };
+        let cursor = snapshot.cursor(Keyspace::Rows, range, Direction::Forward).map_err(from_store)?;
+        Ok(cursor.valid())
+    }
+}
+
 /// The scan as a DataFusion operator.
 #[derive(Debug, Clone)]
 pub(crate) struct RowsScan {
@@ -180,14 +207,14 @@ fn properties_of(spec: &ScanSpec, schema: &SchemaRef, direction: Direction) -> P
     )
 }
 
-/// The same expression over the decoded columns in place of the full schema.
-fn remap(filter: &Arc<dyn PhysicalExpr>, decoded: &[usize]) -> DataFusionResult<Arc<dyn PhysicalExpr>> {
+/// The same expression over some columns of the full schema in place of all of it.
+pub(crate) fn remap(filter: &Arc<dyn PhysicalExpr>, decoded: &[usize]) -> DataFusionResult<Arc<dyn PhysicalExpr>> {
     use datafusion::common::tree_node::{Transformed, TreeNode};
     Arc::clone(filter)
         .transform(|e| {
             let Some(column) = e.downcast_ref::<Column>() else { return Ok(Transformed::no(e)) };
             let Some(index) = decoded.iter().position(|i| *i == column.index()) else {
-                return internal_err!("a filter on a column that is not decoded");
+                return internal_err!("a filter on a column that is not there");
             };
             Ok(Transformed::yes(Arc::new(Column::new(column.name(), index)) as Arc<dyn PhysicalExpr>))
         })

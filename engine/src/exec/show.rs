@@ -3,17 +3,21 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch, StringViewArray};
+use kalamdb_store::ids::Owner;
+use tokio::time::Instant;
 
 use crate::{
     access,
     catalog::{ColumnInfo, TableInfo},
-    error::{Error, Result},
+    engine::Shared,
+    error::{Error, Reason, Result},
     exec::{
-        StatementContext,
+        StatementContext, TierStats,
         errors::from_datafusion,
-        output::{RowStream, result_columns},
+        output::{RowStream, result_columns, timed_out},
         planner::Names,
         scan::batch_of,
+        stats,
     },
     sql::{Name, TableKind, TableName, TableScope},
     system::{self, rows},
@@ -40,6 +44,46 @@ pub(crate) fn tables(context: &StatementContext, namespace: Option<&Name>, defau
         None => default,
     };
     ready(rows::tables(context, namespace)?)
+}
+
+/// SHOW STORAGES.
+pub(crate) fn storages(context: &StatementContext) -> Result<RowStream> {
+    ready(rows::storages(context)?)
+}
+
+/// SHOW TABLE STATS: a row for each partition that the caller may know of.
+pub(crate) async fn table_stats(
+    shared: &Arc<Shared>,
+    context: &Arc<StatementContext>,
+    name: &TableName,
+    default: Option<&str>,
+    deadline: Option<Instant>,
+) -> Result<RowStream> {
+    let namespace = name.namespace.as_ref().map(|n| n.text.as_str()).or(default);
+    if namespace.is_some_and(system::is_system_namespace) {
+        let message = "A table of the system keeps no rows: there are no statistics of it.";
+        return Err(Error::new(Reason::InvalidStatement, message));
+    }
+    let names = Names { catalog: &context.catalog, caller: &context.caller, namespace: default };
+    let table = names.table(name)?.table;
+    let owner = match table.kind() {
+        TableKind::Shared => Some(Owner::Shared),
+        TableKind::User | TableKind::Stream if context.caller.role.crosses_users() => None,
+        TableKind::User | TableKind::Stream => Some(Owner::User(context.caller.effective_user().clone())),
+    };
+    let counting = {
+        let (in_task, context, owner) = (Arc::clone(shared), Arc::clone(context), owner.clone());
+        shared.runtime.spawn(async move { stats::count(&in_task, &context, &table, owner).await })
+    };
+    let mut partitions = match deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline, counting.outcome()).await.map_err(|_| timed_out())???,
+        None => counting.outcome().await??,
+    };
+    // Who has one partition to look at has it also when it is empty.
+    if let (Some(owner), true) = (owner, partitions.is_empty()) {
+        partitions.push((owner, TierStats::default()));
+    }
+    ready(rows::table_stats(&partitions)?)
 }
 
 /// DESCRIBE: a row for each column, then a row for each property of the table.
@@ -70,7 +114,7 @@ pub(crate) fn describe(context: &StatementContext, name: &TableName, default: Op
             if !access::may_see_table(&context.caller, &table) {
                 return Err(Error::internal("a table that may be used but not seen"));
             }
-            let info = TableInfo::new(&table);
+            let info = TableInfo::new(&table, &context.storages);
             lines.extend(info.columns.iter().map(column_line));
             lines.extend(property_lines(&info));
         }
@@ -105,8 +149,11 @@ fn property_lines(info: &TableInfo) -> Vec<[String; 6]> {
     if let Some(ttl_us) = info.properties.get("ttl_us").and_then(|t| t.parse::<u64>().ok()) {
         lines.push(property_line("ttl", &format!("{} seconds", ttl_us as f64 / 1e6)));
     }
-    lines.push(property_line("storage", "local"));
-    lines.push(property_line("flush_policy", "none"));
+    for name in ["storage", "location", "flush_policy"] {
+        if let Some(value) = info.properties.get(name) {
+            lines.push(property_line(name, value));
+        }
+    }
     lines.push(property_line("replicas", "none"));
     lines.push(property_line("current_schema_version", &info.schema_version.to_string()));
     lines.push(property_line(

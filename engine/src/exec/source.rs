@@ -9,7 +9,7 @@ use datafusion::{
     common::{DFSchema, Result as DataFusionResult, tree_node::TreeNode},
     error::DataFusionError,
     logical_expr::{Expr, TableProviderFilterPushDown, TableType, utils::conjunction},
-    physical_plan::ExecutionPlan,
+    physical_plan::{ExecutionPlan, union::UnionExec},
 };
 use kalamdb_store::codec::DecodeColumn;
 
@@ -18,6 +18,7 @@ use crate::{
     error::{Error, Result},
     exec::{
         StatementContext,
+        cold::{ColdColumn, segment_scans},
         key_filter::{KeyCondition, KeySet},
         scan::{RowsScan, ScanSpec},
     },
@@ -60,6 +61,19 @@ impl TableRows {
     /// How the column with this index in the schema is read from a stored row.
     pub(crate) fn decode_column(&self, index: usize) -> Result<DecodeColumn> {
         decode_column(&self.table, index, self.schema.field(index).name())
+    }
+
+    /// The same column as segments have it.
+    pub(crate) fn cold_column(&self, index: usize) -> Result<ColdColumn> {
+        if index < self.table.columns().len() {
+            return Ok(ColdColumn::Of(index));
+        }
+        match self.schema.field(index).name().as_str() {
+            crate::catalog::SEQ_COLUMN => Ok(ColdColumn::CommitSeq),
+            crate::catalog::UPDATED_COLUMN => Ok(ColdColumn::CommitTime),
+            crate::catalog::DELETED_COLUMN => Ok(ColdColumn::Deleted),
+            other => Err(Error::internal(format!("no column {other} at {index} of a segment"))),
+        }
     }
 
     pub(crate) fn key_condition(&self, expr: &Expr) -> Option<KeyCondition> {
@@ -147,7 +161,18 @@ impl TableProvider for TableRows {
             projection,
             full_schema: Arc::clone(&self.schema),
         };
-        Ok(Arc::new(RowsScan::try_new(context, spec, limit)?))
+        // Segments are noted before they become visible: none is missed by asking after the snapshot was taken.
+        let snapshot = Arc::clone(context.snapshot());
+        if !context.cold().tables.contains(self.table.id()) {
+            return Ok(Arc::new(RowsScan::try_new(context, spec, limit)?));
+        }
+        let mut tiers = segment_scans(state, &context, &spec, limit)?;
+        let may_be_hot = tiers.is_empty()
+            || spec.may_have_rows(snapshot.as_ref()).map_err(|e| DataFusionError::External(Box::new(e)))?;
+        if may_be_hot {
+            tiers.insert(0, Arc::new(RowsScan::try_new(context, spec, limit)?));
+        }
+        UnionExec::try_new(tiers)
     }
 }
 

@@ -14,6 +14,7 @@ use crate::{
         StatementContext, ddl,
         delete::DeletePlan,
         insert::InsertPlan,
+        maintenance,
         output::{Body, timed_out},
         params::{self, Parameter},
         plan_cache::{CachedStatement, Plan, PlanKey},
@@ -23,6 +24,7 @@ use crate::{
         update::UpdatePlan,
     },
     sql::Statement,
+    storage,
     types::SqlType,
 };
 
@@ -50,6 +52,12 @@ pub(crate) async fn run(
     // moved several times on its way to a task for each call.
     if is_ddl(kind) {
         return Box::pin(ddl::run(shared, &invocation.caller, namespace, kind)).await.map(|body| (body, None));
+    }
+    if is_maintenance(kind) {
+        return Box::pin(maintenance::run(shared, invocation, kind)).await.map(|body| (body, None));
+    }
+    if storage::dml::concerns(kind, namespace) {
+        return Box::pin(storage::dml::run(shared, invocation, kind)).await.map(|body| (body, None));
     }
     for _ in 0..MAX_CATALOG_CHANGES {
         let context = Arc::new(shared.context(invocation.caller.clone()));
@@ -80,7 +88,11 @@ async fn attempt(
     let rows = match &statement.parsed.statement {
         Statement::ShowNamespaces => show::namespaces(context)?,
         Statement::ShowTables { namespace: named } => show::tables(context, named.as_ref(), namespace)?,
+        Statement::ShowStorages => show::storages(context)?,
         Statement::DescribeTable { table } => show::describe(context, table, namespace)?,
+        Statement::ShowTableStats(stats) => {
+            Box::pin(show::table_stats(shared, context, &stats.table, namespace, invocation.deadline)).await?
+        }
         _ => {
             let key = plan_key(invocation, statement);
             let cached = shared.caches.plan(&key, &context.catalog, &invocation.caller)?;
@@ -136,8 +148,15 @@ fn is_ddl(statement: &Statement) -> bool {
             | Statement::DropNamespace(_)
             | Statement::CreateTable(_)
             | Statement::AlterTable(_)
+            | Statement::CreateStorage(_)
+            | Statement::AlterStorage(_)
+            | Statement::DropStorage(_)
             | Statement::DropTable(_)
     )
+}
+
+fn is_maintenance(statement: &Statement) -> bool {
+    matches!(statement, Statement::FlushTable(_) | Statement::FlushAll(_) | Statement::CompactTable(_))
 }
 
 fn plan_key(invocation: &Invocation, statement: &CachedStatement) -> PlanKey {

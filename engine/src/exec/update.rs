@@ -14,10 +14,11 @@ use crate::{
     error::{Error, Result},
     exec::{
         StatementContext,
+        assignment::{assignable, assigned, check_once, default_column},
         dml::{Given, Selection, check_writable},
         errors::{from_commit, from_datafusion},
         expr::{RowExpr, qualified},
-        insert::{assignable, assigned, check_once, default_column, dropped},
+        insert::dropped,
         output::Body,
         params::{self, Parameter},
         planner::{Names, Planner, UsedTable},

@@ -11,9 +11,8 @@ use datafusion::{
 };
 use kalamdb_store::{
     codec::{EncodedRow, PrimaryKey, encode_rows},
-    commit::{CommitError, Committed, PreparedCommit, RowChange},
-    ids::{Owner, Partition},
-    kv::WriteBatch,
+    commit::{CommitError, Committed, PreparedCommit, RowChange, RowOp},
+    ids::{CommitSeq, Owner, Partition},
 };
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
@@ -83,8 +82,26 @@ pub(crate) async fn commit(
     commit_time_us: i64,
     changes: Vec<RowChange>,
 ) -> Result<Committed, CommitError> {
-    let prepared = PreparedCommit { commit_time_us, changes, kv: WriteBatch::new(), fences: Vec::new() };
-    shared.committer.commit(prepared).await
+    commit_checked(shared, commit_time_us, changes, None).await
+}
+
+/// Commits changes of rows for whose keys the cold tier was searched at or after the commit `cold_checked_at`.
+pub(crate) async fn commit_checked(
+    shared: &Shared,
+    commit_time_us: i64,
+    changes: Vec<RowChange>,
+    cold_checked_at: Option<CommitSeq>,
+) -> Result<Committed, CommitError> {
+    let written = |change: &&RowChange| !matches!(change.op, RowOp::Delete { .. });
+    let rows = changes.iter().filter(written).count() as u64;
+    // The rows of a statement are of one table.
+    let table = changes.first().map(|change| change.partition.table);
+    let prepared = PreparedCommit { commit_time_us, changes, cold_checked_at, ..PreparedCommit::default() };
+    let committed = shared.committer.commit(prepared).await?;
+    if let Some(table) = table.filter(|_| rows > 0) {
+        shared.jobs.rows_written(table, rows);
+    }
+    Ok(committed)
 }
 
 /// Checks NOT NULL and encodes whole rows, given by the table's columns in order.

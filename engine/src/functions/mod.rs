@@ -1,7 +1,8 @@
 //! KalamDB's SQL functions, and the binding of parameters to plans.
 //!
 //! DataFusion brings most functions. This module adds `snowflake_id()`, `uuid_v7()`, `ulid()` and `current_user()`, and
-//! replaces those that would read the real clock or random numbers. Functions that reveal files are taken away.
+//! replaces those that would read the real clock or random numbers, and `sum`, which would wrap around. Functions that
+//! reveal files are taken away.
 //!
 //! Two kinds of values are filled in apart from the rows: the statement's `$1…$n`, and what is the same all over one
 //! statement (`now()`, `current_user()`, …). So that a plan can be cached and used for other statements, it holds
@@ -17,6 +18,7 @@ mod checked;
 mod fold;
 mod generated;
 mod statement_value;
+mod sum;
 mod version;
 
 #[cfg(test)]
@@ -24,13 +26,18 @@ mod tests;
 
 use std::sync::Arc;
 
-use datafusion::{error::DataFusionError, execution::SessionStateDefaults, logical_expr::ScalarUDF};
+use datafusion::{
+    error::DataFusionError,
+    execution::SessionStateDefaults,
+    logical_expr::{AggregateUDF, ScalarUDF},
+};
 
 pub(crate) use bind::{Bindings, bind_expr, bind_parameters};
 pub(crate) use checked::CheckedArithmetic;
 use generated::{Generated, Generator};
 use statement_value::StatementFunction;
 pub(crate) use statement_value::{bind_statement_values, is_statement_parameter};
+use sum::CheckedSum;
 use version::Version;
 
 use crate::{error::Error, ids::IdSource};
@@ -49,6 +56,15 @@ pub(crate) fn scalar_functions(ids: &Arc<IdSource>) -> Vec<Arc<ScalarUDF>> {
     let mut functions = SessionStateDefaults::default_scalar_functions();
     functions.retain(|theirs| !replaced(theirs));
     functions.extend(ours);
+    functions
+}
+
+/// All aggregate functions: DataFusion's, with a `sum` of integers that fails on overflow.
+pub(crate) fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
+    let ours = AggregateUDF::new_from_impl(CheckedSum::default());
+    let mut functions = SessionStateDefaults::default_aggregate_functions();
+    functions.retain(|theirs| theirs.name() != ours.name());
+    functions.push(Arc::new(ours));
     functions
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use kalamdb_store::{
     codec::{PrimaryKey, RowHeader, split_row_key, table_range},
-    commit::{CommitError, RowChange, RowOp},
+    commit::{CommitError, Expected, RowChange, RowOp},
     ids::Partition,
     kv::{Direction, KeyRange, Keyspace},
 };
@@ -107,7 +107,7 @@ fn expired_rows(
             changes.push(RowChange {
                 partition: Partition { table, owner },
                 key: PrimaryKey::from_encoded(key),
-                op: RowOp::Delete { expected: header.commit_seq, old: value.to_vec() },
+                op: RowOp::Delete { expected: Expected::Hot(header.commit_seq), old: value.to_vec() },
             });
         }
         cursor.advance().map_err(from_store)?;

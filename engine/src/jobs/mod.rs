@@ -1,5 +1,44 @@
 //! Background work of an engine.
+//!
+//! ```text
+//!  rows written, time passed ─▶ triggers ─┐
+//!  FLUSH TABLE, COMPACT TABLE, shutdown ──┼─▶ queue ─▶ flush, compaction      on threads of their own
+//!  segments worth merging ◀── house ──────┘                  │
+//!                                    files of removed segments, failed uploads ─▶ sweep
+//! ```
+//!
+//! | module | what is there |
+//! | --- | --- |
+//! | [`expiry`] | expired rows of STREAM tables |
+//! | [`record`], [`book`], [`live`] | what is known of jobs, kept and shown |
+//! | [`triggers`], [`queue`], [`scheduler`] | what runs when |
+//! | [`flush`] | rows to segments |
+//! | [`compaction`], [`house`] | segments to fewer segments, and where that is worth it |
+//! | [`pending`], [`sweep`] | files that belong to no segment |
 
+mod book;
+mod compaction;
+mod core;
 mod expiry;
+mod fault;
+mod flush;
+mod hooks;
+mod house;
+mod live;
+mod metrics;
+mod pending;
+mod queue;
+mod record;
+mod scheduler;
+mod segment;
+mod sweep;
+mod system;
+mod threads;
+mod triggers;
+mod view;
 
 pub(crate) use expiry::Expiry;
+pub use hooks::{JobHooks, JobStep, NoHooks};
+pub(crate) use record::JobEvent;
+pub use record::{FailedPartition, JobId, JobProgress, JobRecord, JobStatus, JobTable, JobTrigger, JobType};
+pub(crate) use system::{FlushOptions, JobParts, Jobs, WatchedJob};

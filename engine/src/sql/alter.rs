@@ -3,10 +3,11 @@
 use datafusion::sql::sqlparser::{parser::Parser, tokenizer::Token};
 
 use super::{
+    duration,
     errors::{self, Parsed},
-    name, refused,
+    flush, name, refused,
     statement::{AlterTable, AlterTableAction},
-    table, ttl, words,
+    table, words,
 };
 use crate::error::{Error, Reason};
 
@@ -29,7 +30,10 @@ pub(super) fn alter(parser: &mut Parser<'_>) -> Parsed<AlterTable> {
     } else if words::comes(parser, &["OWNER"]) {
         return Err(refused::here(parser, "Tables have no owners."));
     } else {
-        return words::expected(parser, "ADD COLUMN, DROP COLUMN, RENAME COLUMN, SET ACCESS or SET TTL");
+        return words::expected(
+            parser,
+            "ADD COLUMN, DROP COLUMN, RENAME COLUMN, SET ACCESS, SET FLUSH POLICY or SET TTL",
+        );
     };
     if parser.peek_token_ref().token == Token::Comma {
         return Err(refused::here(parser, "ALTER TABLE makes one change. Send a statement for each."));
@@ -83,12 +87,21 @@ fn set(parser: &mut Parser<'_>) -> Parsed<AlterTableAction> {
         return Ok(AlterTableAction::SetAccess(table::access(parser)?));
     }
     if words::accept(parser, &["TTL"]) {
-        return Ok(AlterTableAction::SetTtl(ttl::ttl_us(parser)?));
+        return Ok(AlterTableAction::SetTtl(duration::duration_us(parser, "TTL")?));
+    }
+    if words::accept(parser, &["FLUSH", "POLICY"]) {
+        let policy = if words::accept(parser, &["NONE"]) { None } else { Some(flush::policy(parser)?) };
+        return Ok(AlterTableAction::SetFlushPolicy(policy));
+    }
+    if words::comes(parser, &["STORAGE"]) || words::comes(parser, &["LOCATION"]) {
+        let message = "The storage and the location of a table are fixed when it is created: they say where its files \
+                       are.";
+        return Err(refused::here(parser, message));
     }
     let word = words::word_text(parser.peek_token_ref()).unwrap_or_default();
     match refused::table_clause(&word) {
         Some(message) => Err(refused::here(parser, message)),
-        None => words::expected(parser, "ACCESS or TTL"),
+        None => words::expected(parser, "ACCESS, FLUSH POLICY or TTL"),
     }
 }
 

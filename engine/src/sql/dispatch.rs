@@ -5,9 +5,9 @@ use datafusion::sql::sqlparser::{parser::Parser, tokenizer::Token};
 use super::{
     alter, dml,
     errors::Parsed,
-    name, namespace, query, refused,
-    statement::{DropTable, Explain, Statement, TableKind},
-    table, words,
+    flush, name, namespace, query, refused,
+    statement::{DropTable, Explain, ShowTableStats, Statement, TableKind},
+    storage, table, words,
 };
 
 /// Parses one whole statement.
@@ -46,6 +46,14 @@ fn by_first_word(parser: &mut Parser<'_>) -> Parsed<Statement> {
         "ALTER" => alter_object(parser),
         "DROP" => drop_object(parser),
         "SHOW" => show(parser),
+        "FLUSH" => {
+            parser.advance_token();
+            flush::flush(parser)
+        }
+        "COMPACT" => {
+            parser.advance_token();
+            Ok(Statement::CompactTable(flush::compact(parser)?))
+        }
         "DESCRIBE" | "DESC" => {
             parser.advance_token();
             words::accept(parser, &["TABLE"]);
@@ -99,6 +107,9 @@ fn create(parser: &mut Parser<'_>) -> Parsed<Statement> {
     if words::accept(parser, &["NAMESPACE"]) {
         return Ok(Statement::CreateNamespace(namespace::create(parser)?));
     }
+    if words::accept(parser, &["STORAGE"]) {
+        return Ok(Statement::CreateStorage(storage::create(parser)?));
+    }
     for (word, kind) in [("USER", TableKind::User), ("SHARED", TableKind::Shared), ("STREAM", TableKind::Stream)] {
         if words::accept(parser, &[word, "TABLE"]) {
             return Ok(Statement::CreateTable(Box::new(table::create(parser, kind)?)));
@@ -122,7 +133,7 @@ fn create(parser: &mut Parser<'_>) -> Parsed<Statement> {
     }
     match refused::object(&word) {
         Some(message) => Err(refused::here(parser, message)),
-        None => words::expected(parser, "NAMESPACE, USER TABLE, SHARED TABLE or STREAM TABLE"),
+        None => words::expected(parser, "NAMESPACE, STORAGE, USER TABLE, SHARED TABLE or STREAM TABLE"),
     }
 }
 
@@ -134,6 +145,9 @@ fn alter_object(parser: &mut Parser<'_>) -> Parsed<Statement> {
     if words::accept(parser, &["TABLE"]) {
         return Ok(Statement::AlterTable(alter::alter(parser)?));
     }
+    if words::accept(parser, &["STORAGE"]) {
+        return Ok(Statement::AlterStorage(storage::alter(parser)?));
+    }
     other_object(parser, "ALTER")
 }
 
@@ -141,6 +155,9 @@ fn drop_object(parser: &mut Parser<'_>) -> Parsed<Statement> {
     parser.advance_token();
     if words::accept(parser, &["NAMESPACE"]) {
         return Ok(Statement::DropNamespace(namespace::drop(parser)?));
+    }
+    if words::accept(parser, &["STORAGE"]) {
+        return Ok(Statement::DropStorage(storage::drop(parser)?));
     }
     if !words::accept(parser, &["TABLE"]) {
         return other_object(parser, "DROP");
@@ -156,7 +173,7 @@ fn drop_object(parser: &mut Parser<'_>) -> Parsed<Statement> {
     Ok(Statement::DropTable(DropTable { table, if_exists }))
 }
 
-/// What stands after ALTER or DROP and is neither TABLE nor NAMESPACE.
+/// What stands after ALTER or DROP and is none of TABLE, NAMESPACE and STORAGE.
 fn other_object<T>(parser: &Parser<'_>, verb: &str) -> Parsed<T> {
     if ["USER", "SHARED", "STREAM"].iter().any(|kind| words::comes(parser, &[kind, "TABLE"])) {
         return Err(refused::here(parser, format!("Write {verb} TABLE without the table's type.")));
@@ -165,7 +182,7 @@ fn other_object<T>(parser: &Parser<'_>, verb: &str) -> Parsed<T> {
     let word = words::word_text(parser.peek_nth_token_ref(ahead)).unwrap_or_default();
     match refused::object(&word) {
         Some(message) => Err(refused::here(parser, message)),
-        None => words::expected(parser, "TABLE or NAMESPACE"),
+        None => words::expected(parser, "TABLE, NAMESPACE or STORAGE"),
     }
 }
 
@@ -177,19 +194,25 @@ fn show(parser: &mut Parser<'_>) -> Parsed<Statement> {
         let named = words::accept(parser, &["IN"]) || words::accept(parser, &["FROM"]);
         let namespace = if named { Some(name::name(parser, "the name of a namespace")?) } else { None };
         Statement::ShowTables { namespace }
+    } else if words::accept(parser, &["STORAGES"]) {
+        Statement::ShowStorages
+    } else if words::accept(parser, &["TABLE"]) {
+        words::expect(parser, &["STATS"])?;
+        Statement::ShowTableStats(ShowTableStats { table: name::whole_table(parser)? })
     } else {
         let word = words::word_text(parser.peek_token_ref()).unwrap_or_default();
         return match refused::show(&word) {
             Some(message) => Err(refused::here(parser, message)),
-            None => words::expected(parser, "NAMESPACES or TABLES"),
+            None => words::expected(parser, "NAMESPACES, TABLES, TABLE STATS or STORAGES"),
         };
     };
     if words::comes(parser, &["LIKE"]) || words::comes(parser, &["WHERE"]) {
-        let message = "SHOW takes no filter. Use SELECT … FROM system.tables or system.namespaces WHERE ….";
+        let message = "SHOW takes no filter. Use SELECT … FROM system.tables, system.namespaces, system.storages or \
+                       system.segments WHERE ….";
         return Err(refused::here(parser, message));
     }
     Ok(statement)
 }
 
 const STATEMENTS: &str = "a statement that begins with SELECT, WITH, VALUES, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP, \
-                          SHOW, DESCRIBE or EXPLAIN";
+                          SHOW, DESCRIBE, EXPLAIN, FLUSH or COMPACT";

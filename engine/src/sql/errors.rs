@@ -6,6 +6,7 @@ use datafusion::sql::sqlparser::{
     tokenizer::{Location, Token, TokenWithSpan, TokenizerError, Word},
 };
 
+use super::storage;
 use crate::error::{Error, Position, Reason};
 
 /// Why a statement was not parsed.
@@ -115,12 +116,15 @@ fn syntax_error(text: &str, tokens: &[TokenWithSpan], index: usize) -> Error {
     };
     let found = token.and_then(|token| tokens.get(token));
     let place = location.or_else(|| found.and_then(start)).or_else(|| end(tokens));
+    let secret = token.is_some_and(|token| storage::may_be_secret(tokens, token));
     let found_text = match found {
+        Some(_) if secret => "a value that is not shown, since it may be a secret".to_owned(),
         Some(token) => clip(&token.token.to_string()),
         None => "the end of the statement".to_owned(),
     };
     let what = match expected {
         Some((expected, _)) => format!("expected {}, found {found_text}", clip_expected(expected)),
+        None if secret => "a value is not what is expected here".to_owned(),
         None => clip(body).trim_end_matches('.').to_owned(),
     };
     let suggestion = expected.and_then(|(expected, _)| suggest(expected, tokens, token));
@@ -205,8 +209,10 @@ const KEYWORDS: &[&str] = &[
     "CASE",
     "CAST",
     "COLUMN",
+    "COMPACT",
     "CONFLICT",
     "CREATE",
+    "CREDENTIALS",
     "CROSS",
     "DEFAULT",
     "DELETE",
@@ -220,6 +226,8 @@ const KEYWORDS: &[&str] = &[
     "EXCEPT",
     "EXISTS",
     "EXPLAIN",
+    "FLUSH",
+    "FORCE",
     "FROM",
     "FULL",
     "GROUP",
@@ -230,6 +238,7 @@ const KEYWORDS: &[&str] = &[
     "INNER",
     "INSERT",
     "INTERSECT",
+    "INTERVAL",
     "INTO",
     "IS",
     "JOIN",
@@ -237,6 +246,7 @@ const KEYWORDS: &[&str] = &[
     "LEFT",
     "LIKE",
     "LIMIT",
+    "LOCATION",
     "NAMESPACE",
     "NAMESPACES",
     "NOT",
@@ -250,23 +260,31 @@ const KEYWORDS: &[&str] = &[
     "OUTER",
     "OVER",
     "PARTITION",
+    "POLICY",
     "PRIMARY",
     "QUALIFY",
+    "REFERENCE",
     "RENAME",
     "RETURNING",
     "RIGHT",
+    "ROWS",
     "SELECT",
     "SET",
     "SHARED",
     "SHOW",
+    "STATS",
+    "STORAGE",
+    "STORAGES",
     "STREAM",
     "TABLE",
     "TABLES",
     "THEN",
     "TO",
     "TTL",
+    "TYPE",
     "UNION",
     "UPDATE",
+    "URI",
     "USER",
     "USING",
     "VALUES",

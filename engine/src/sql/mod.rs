@@ -11,7 +11,9 @@ mod alter;
 mod dialect;
 mod dispatch;
 mod dml;
+mod duration;
 mod errors;
+mod flush;
 mod guard;
 mod name;
 mod namespace;
@@ -19,8 +21,8 @@ mod normalize;
 mod query;
 mod refused;
 mod statement;
+mod storage;
 mod table;
-mod ttl;
 mod types;
 mod words;
 
@@ -61,7 +63,8 @@ pub struct ParsedStatement {
     /// The statement.
     pub statement: Statement,
     /// Its text without comments, with one form of white space, keywords and unquoted identifiers in lower case. Two
-    /// statements with equal `normalized` mean the same, so it is a cache key.
+    /// statements with equal `normalized` mean the same, so it is a cache key; but it ends where secrets begin, and
+    /// statements that have some are not to be cached.
     pub normalized: String,
     /// The highest `n` of its `$n` parameters; 0 without any.
     pub parameter_count: usize,
@@ -128,7 +131,8 @@ fn parse_one(mut tokens: Vec<TokenWithSpan>, limits: &ParseLimits) -> Result<Par
     normalize::split_type_brackets(&mut tokens);
     guard::check(&tokens, limits.max_nesting_depth)?;
     let parameter_count = guard::parameter_count(&tokens)?;
-    let normalized = normalize::normalize(&tokens);
+    let shown = storage::first_secret(&tokens).and_then(|first| tokens.get(..first));
+    let normalized = normalize::normalize(shown.unwrap_or(&tokens));
     let position = tokens.first().and_then(errors::start).unwrap_or(Position { line: 1, column: 1 });
     let parameter_at = guard::first_parameter(&tokens);
     let statement = run(tokens, limits.max_nesting_depth, dispatch::statement)?;

@@ -44,7 +44,6 @@ pub(super) fn statement(word: &str) -> Option<&'static str> {
             "Live queries are not supported in this version."
         }
         "KILL" => "KILL is not supported in this version. Cancelling a call stops its statement.",
-        "FLUSH" => "FLUSH is not supported in this version: rows are durable when their statement is answered.",
         "BACKUP" | "RESTORE" => "BACKUP and RESTORE are not supported in this version.",
         "EXPORT" => "EXPORT is not supported in this version. Use SELECT.",
         "CALL" | "EXECUTE" | "EXEC" | "PREPARE" | "DEALLOCATE" | "DO" => {
@@ -56,7 +55,7 @@ pub(super) fn statement(word: &str) -> Option<&'static str> {
         }
         "ANALYZE" => "ANALYZE is not supported. Use EXPLAIN ANALYZE to see how a query runs.",
         "VACUUM" | "OPTIMIZE" | "REINDEX" | "CHECKPOINT" | "CLUSTER" | "REFRESH" => {
-            "Maintenance by statement is not supported: the server does its own."
+            "Maintenance by statement is not supported: the server does its own. COMPACT TABLE t asks it to begin now."
         }
         "RENAME" => "RENAME is not supported. Use ALTER TABLE t RENAME COLUMN a TO b.",
         "TABLE" => "TABLE t as a statement is not supported. Use SELECT * FROM t.",
@@ -82,7 +81,6 @@ pub(super) fn object(word: &str) -> Option<&'static str> {
             "Functions, procedures and triggers of users are not supported."
         }
         "TYPE" | "DOMAIN" => "Types of users are not supported. Use STRUCT<a BIGINT, b TEXT> as a column's type.",
-        "STORAGE" => "STORAGE is not supported in this version: rows live in the server's data directory.",
         "USER" | "ROLE" => "User management is not supported in this version.",
         "API" => "API keys are not supported in this version.",
         "EXTENSION" | "POLICY" | "RULE" | "SERVER" | "SECRET" | "STATISTICS" | "CAST" | "OPERATOR" | "COLLATION" => {
@@ -97,7 +95,6 @@ pub(super) fn show(word: &str) -> Option<&'static str> {
     Some(match word {
         "DATABASES" | "SCHEMAS" | "CATALOGS" => "Databases and schemas are called namespaces. Use SHOW NAMESPACES.",
         "COLUMNS" | "FIELDS" | "CREATE" => "Use DESCRIBE t for the columns and properties of a table.",
-        "TABLE" => "SHOW TABLE STATS is not supported in this version. Use DESCRIBE t.",
         "BACKUP" => "Backups are not supported in this version.",
         "INDEX" | "INDEXES" | "KEYS" => "There are no indexes besides the PRIMARY KEY. Use DESCRIBE t.",
         "ALL" | "VARIABLES" | "SETTINGS" | "SESSION" | "GLOBAL" | "STATUS" => {
@@ -130,11 +127,6 @@ pub(super) fn column_option(word: &str) -> Option<&'static str> {
 /// Why a table cannot have this clause.
 pub(super) fn table_clause(word: &str) -> Option<&'static str> {
     Some(match word {
-        "STORAGE" | "LOCATION" => {
-            "STORAGE and LOCATION are not supported in this version: rows live in the server's data directory. Leave \
-             the clause out."
-        }
-        "FLUSH" => "FLUSH POLICY is not supported in this version. Leave the clause out.",
         "REPLICAS" | "REPLICA" => "REPLICAS are not supported in this version. Leave the clause out.",
         "AS" | "LIKE" | "CLONE" => {
             "A table cannot be created from a query or another table. Write its columns, then use INSERT INTO t SELECT …."
@@ -144,7 +136,10 @@ pub(super) fn table_clause(word: &str) -> Option<&'static str> {
         }
         "INHERITS" => "Inheritance is not supported.",
         "WITH" | "OPTIONS" | "ENGINE" | "TABLESPACE" | "COMMENT" | "COLLATE" | "CHARSET" | "DEFAULT"
-        | "TBLPROPERTIES" => "A table takes the clauses ACCESS (SHARED tables) and TTL (STREAM tables) only.",
+        | "TBLPROPERTIES" => {
+            "A table takes the clauses STORAGE or LOCATION, FLUSH POLICY, ACCESS (SHARED tables) and TTL (STREAM tables) \
+             only."
+        }
         _ => return None,
     })
 }

@@ -1,7 +1,8 @@
 //! The statements KalamDB knows, as typed structs. [`parse`](super::parse) makes them from text.
 
-use datafusion::sql::sqlparser::ast;
+use std::fmt;
 
+use datafusion::sql::sqlparser::ast;
 use serde::{Deserialize, Serialize};
 
 use crate::{error::Position, types::SqlType};
@@ -43,6 +44,22 @@ pub enum Statement {
         /// The table.
         table: TableName,
     },
+    /// SHOW TABLE STATS t.
+    ShowTableStats(ShowTableStats),
+    /// CREATE STORAGE.
+    CreateStorage(CreateStorage),
+    /// ALTER STORAGE.
+    AlterStorage(AlterStorage),
+    /// DROP STORAGE.
+    DropStorage(DropStorage),
+    /// SHOW STORAGES.
+    ShowStorages,
+    /// FLUSH TABLE.
+    FlushTable(FlushTable),
+    /// FLUSH ALL TABLES.
+    FlushAll(FlushAll),
+    /// COMPACT TABLE.
+    CompactTable(CompactTable),
 }
 
 /// An identifier as resolved by SQL's rules: unquoted ones folded to lower case.
@@ -244,6 +261,35 @@ pub struct CreateTable {
     pub access: Option<Access>,
     /// TTL, in microseconds, more than 0.
     pub ttl_us: Option<i64>,
+    /// STORAGE or LOCATION.
+    pub place: Option<Place>,
+    /// FLUSH POLICY.
+    pub flush_policy: Option<FlushPolicy>,
+}
+
+/// Where the flushed rows of a table go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// STORAGE name, or LOCATION REFERENCE 'name': the folder that is the default in this storage.
+    Storage(Name),
+    /// LOCATION 'uri template'.
+    Location {
+        /// The template, as written.
+        template: String,
+        /// Where it stands.
+        position: Option<Position>,
+    },
+}
+
+/// When the rows of a table are flushed: at whichever of the two comes first, and at least one of them is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct FlushPolicy {
+    /// ROWS n: when this many rows of the table are hot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<u64>,
+    /// INTERVAL '…', in seconds: when this long has passed since the last flush.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval_s: Option<u64>,
 }
 
 /// A column of CREATE TABLE or ALTER TABLE … ADD COLUMN.
@@ -300,6 +346,8 @@ pub enum AlterTableAction {
     SetAccess(Access),
     /// SET TTL '…' (STREAM tables), in microseconds.
     SetTtl(i64),
+    /// SET FLUSH POLICY …; `None`: SET FLUSH POLICY NONE.
+    SetFlushPolicy(Option<FlushPolicy>),
 }
 
 /// DROP TABLE [IF EXISTS] t.
@@ -309,6 +357,158 @@ pub struct DropTable {
     pub table: TableName,
     /// Do nothing if it does not exist.
     pub if_exists: bool,
+}
+
+/// SHOW TABLE STATS t.
+#[derive(Debug, Clone)]
+pub struct ShowTableStats {
+    /// The table.
+    pub table: TableName,
+}
+
+/// What a storage is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StorageKind {
+    /// A folder that the server can write to.
+    Filesystem,
+    /// A bucket of S3, or of anything that speaks its protocol.
+    S3,
+    /// A bucket of Google Cloud Storage.
+    Gcs,
+    /// A container of Azure Blob Storage.
+    Azure,
+}
+
+/// CREATE STORAGE [IF NOT EXISTS] s TYPE kind URI '…' [CREDENTIALS '…'].
+#[derive(Clone)]
+pub struct CreateStorage {
+    /// Its name.
+    pub name: Name,
+    /// TYPE.
+    pub kind: StorageKind,
+    /// URI, as written.
+    pub uri: String,
+    /// CREDENTIALS: the text of a JSON object. Secret.
+    pub credentials: Option<String>,
+    /// Do nothing if it exists.
+    pub if_not_exists: bool,
+}
+
+/// ALTER STORAGE s SET [URI '…'] [CREDENTIALS '…'], at least one of them.
+#[derive(Clone)]
+pub struct AlterStorage {
+    /// Its name.
+    pub name: Name,
+    /// URI, as written.
+    pub uri: Option<String>,
+    /// CREDENTIALS: the text of a JSON object. Secret.
+    pub credentials: Option<String>,
+}
+
+/// DROP STORAGE [IF EXISTS] s.
+#[derive(Debug, Clone)]
+pub struct DropStorage {
+    /// Its name.
+    pub name: Name,
+    /// Do nothing if it does not exist.
+    pub if_exists: bool,
+}
+
+/// FLUSH TABLE t [FORCE].
+#[derive(Debug, Clone)]
+pub struct FlushTable {
+    /// The table.
+    pub table: TableName,
+    /// Flush partitions of a few rows too.
+    pub force: bool,
+}
+
+/// FLUSH ALL TABLES [IN ns] [FORCE].
+#[derive(Debug, Clone)]
+pub struct FlushAll {
+    /// The namespace; `None`: all of them, whatever the session's is.
+    pub namespace: Option<Name>,
+    /// Flush partitions of a few rows too.
+    pub force: bool,
+}
+
+/// COMPACT TABLE t.
+#[derive(Debug, Clone)]
+pub struct CompactTable {
+    /// The table.
+    pub table: TableName,
+}
+
+impl Statement {
+    /// Whether its text has secrets, so that it must not be kept or logged.
+    pub fn has_secrets(&self) -> bool {
+        match self {
+            Statement::CreateStorage(create) => create.credentials.is_some(),
+            Statement::AlterStorage(alter) => alter.credentials.is_some(),
+            Statement::Insert(insert) => {
+                is_storages(&insert.table) && insert.columns.iter().any(|column| column.text == "credentials")
+            }
+            Statement::Update(update) => {
+                let mut assigned = update.assignments.iter().map(|assignment| &assignment.column);
+                is_storages(&update.table) && assigned.any(|column| column.text == "credentials")
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Whether a name can mean `system.storages`: the namespace may be the session's.
+fn is_storages(table: &TableName) -> bool {
+    table.table.text == "storages" && table.namespace.as_ref().is_none_or(|namespace| namespace.text == "system")
+}
+
+/// Shown without the credentials.
+impl fmt::Debug for CreateStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CreateStorage")
+            .field("name", &self.name)
+            .field("kind", &self.kind)
+            .field("uri", &self.uri)
+            .field("if_not_exists", &self.if_not_exists)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Shown without the credentials.
+impl fmt::Debug for AlterStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AlterStorage").field("name", &self.name).field("uri", &self.uri).finish_non_exhaustive()
+    }
+}
+
+/// The clause as SQL, without the words FLUSH POLICY.
+impl fmt::Display for FlushPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(rows) = self.rows {
+            write!(f, "ROWS {rows}")?;
+        }
+        if let Some(interval_s) = self.interval_s {
+            let separator = if self.rows.is_some() { " " } else { "" };
+            write!(f, "{separator}INTERVAL '{interval_s} seconds'")?;
+        }
+        Ok(())
+    }
+}
+
+impl StorageKind {
+    /// Every kind there is.
+    pub const ALL: [StorageKind; 4] = [StorageKind::Filesystem, StorageKind::S3, StorageKind::Gcs, StorageKind::Azure];
+
+    /// The word of SQL for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            StorageKind::Filesystem => "FILESYSTEM",
+            StorageKind::S3 => "S3",
+            StorageKind::Gcs => "GCS",
+            StorageKind::Azure => "AZURE",
+        }
+    }
 }
 
 impl TableKind {

@@ -7,10 +7,11 @@ use datafusion::sql::sqlparser::{
 };
 
 use super::{
+    duration,
     errors::{self, Failure, Parsed},
-    name, query, refused,
+    flush, name, query, refused,
     statement::{Access, ColumnDefinition, CreateTable, Name, TableKind},
-    ttl, types, words,
+    storage, types, words,
 };
 use crate::error::{Error, Position, Reason};
 
@@ -29,6 +30,8 @@ pub(super) fn create(parser: &mut Parser<'_>, kind: TableKind) -> Parsed<CreateT
         primary_key: Vec::new(),
         access: None,
         ttl_us: None,
+        place: None,
+        flush_policy: None,
     };
     elements(parser, &mut create)?;
     clauses(parser, &mut create)?;
@@ -168,7 +171,7 @@ fn clauses(parser: &mut Parser<'_>, create: &mut CreateTable) -> Parsed<()> {
                 return Err(invalid(at, "ACCESS is given twice."));
             }
         } else if words::accept(parser, &["TTL"]) {
-            let ttl_us = ttl::ttl_us(parser)?;
+            let ttl_us = duration::duration_us(parser, "TTL")?;
             if create.kind != TableKind::Stream {
                 let message = format!(
                     "TTL is for STREAM tables: the rows of a {} table do not expire. Leave the clause out, or use \
@@ -180,13 +183,39 @@ fn clauses(parser: &mut Parser<'_>, create: &mut CreateTable) -> Parsed<()> {
             if create.ttl_us.replace(ttl_us).is_some() {
                 return Err(invalid(at, "TTL is given twice."));
             }
+        } else if words::comes(parser, &["STORAGE"]) || words::comes(parser, &["LOCATION"]) {
+            let clause = words::word_text(parser.peek_token_ref()).unwrap_or_default();
+            let place = storage::place(parser)?;
+            refuse_for_streams(create.kind, &clause, at)?;
+            if create.place.is_some() {
+                return Err(invalid(at, "A table has one STORAGE or LOCATION."));
+            }
+            create.place = place;
+        } else if words::accept(parser, &["FLUSH", "POLICY"]) {
+            let policy = flush::policy(parser)?;
+            refuse_for_streams(create.kind, "FLUSH POLICY", at)?;
+            if create.flush_policy.replace(policy).is_some() {
+                return Err(invalid(at, "FLUSH POLICY is given twice."));
+            }
         } else if parser.peek_token_ref().token == Token::EOF {
             return Ok(());
         } else {
             refuse(parser, refused::table_clause)?;
-            return words::expected(parser, "ACCESS, TTL or the end of the statement");
+            return words::expected(parser, "STORAGE, LOCATION, FLUSH POLICY, ACCESS, TTL or the end of the statement");
         }
     }
+}
+
+/// Fails for a clause about the cold tier on a table that has none.
+fn refuse_for_streams(kind: TableKind, clause: &str, at: Option<Position>) -> Parsed<()> {
+    if kind != TableKind::Stream {
+        return Ok(());
+    }
+    let message = format!(
+        "{clause} is for USER and SHARED tables: the rows of a STREAM table expire and are never flushed. Leave the \
+         clause out, or use CREATE USER TABLE."
+    );
+    Err(invalid(at, message))
 }
 
 /// DEFAULT and its expression. `sqlparser` knows that a NOT NULL after it is the column's only when it reads the option

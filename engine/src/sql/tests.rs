@@ -6,6 +6,7 @@ mod names;
 mod queries;
 mod rows;
 mod soup;
+mod storage;
 mod syntax;
 mod tables;
 mod types;

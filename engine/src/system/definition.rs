@@ -13,7 +13,7 @@ use datafusion::{
 use crate::{
     error::{Error, Result},
     exec::{StatementContext, from_datafusion},
-    system::rows,
+    system::{jobs, rows, segments},
     types::SqlType,
 };
 
@@ -26,8 +26,17 @@ pub(crate) const INFORMATION_SCHEMA: &str = "information_schema";
 #[derive(Debug)]
 pub(crate) struct ColumnDefinition {
     pub(crate) name: &'static str,
-    pub(crate) sql_type: SqlType,
+    /// Of an array that of its elements.
+    value_type: SqlType,
+    is_array: bool,
     pub(crate) nullable: bool,
+}
+
+impl ColumnDefinition {
+    pub(crate) fn sql_type(&self) -> SqlType {
+        let value_type = self.value_type.clone();
+        if self.is_array { SqlType::List(Box::new(value_type)) } else { value_type }
+    }
 }
 
 /// A system table.
@@ -48,7 +57,7 @@ impl TableDefinition {
 
 /// The Arrow schema of columns.
 pub(crate) fn schema_of(columns: &[ColumnDefinition]) -> SchemaRef {
-    let fields: Vec<_> = columns.iter().map(|c| c.sql_type.to_field(c.name, c.nullable)).collect();
+    let fields: Vec<_> = columns.iter().map(|c| c.sql_type().to_field(c.name, c.nullable)).collect();
     Arc::new(Schema::new(fields))
 }
 
@@ -65,11 +74,15 @@ pub(crate) fn batch(columns: &[ColumnDefinition], rows: Vec<Vec<ScalarValue>>) -
 }
 
 const fn column(name: &'static str, sql_type: SqlType) -> ColumnDefinition {
-    ColumnDefinition { name, sql_type, nullable: false }
+    ColumnDefinition { name, value_type: sql_type, is_array: false, nullable: false }
 }
 
 const fn nullable(name: &'static str, sql_type: SqlType) -> ColumnDefinition {
-    ColumnDefinition { name, sql_type, nullable: true }
+    ColumnDefinition { name, value_type: sql_type, is_array: false, nullable: true }
+}
+
+const fn array(name: &'static str, element_type: SqlType) -> ColumnDefinition {
+    ColumnDefinition { name, value_type: element_type, is_array: true, nullable: false }
 }
 
 pub(crate) static NAMESPACE_COLUMNS: [ColumnDefinition; 4] = [
@@ -79,7 +92,7 @@ pub(crate) static NAMESPACE_COLUMNS: [ColumnDefinition; 4] = [
     column("options", SqlType::Json),
 ];
 
-pub(crate) static TABLE_COLUMNS: [ColumnDefinition; 8] = [
+pub(crate) static TABLE_COLUMNS: [ColumnDefinition; 11] = [
     column("namespace", SqlType::Text),
     column("table_name", SqlType::Text),
     column("table_type", SqlType::Text),
@@ -88,6 +101,9 @@ pub(crate) static TABLE_COLUMNS: [ColumnDefinition; 8] = [
     column("primary_key", SqlType::Text),
     nullable("access", SqlType::Text),
     nullable("ttl_seconds", SqlType::Double),
+    nullable("storage", SqlType::Text),
+    nullable("location", SqlType::Text),
+    nullable("flush_policy", SqlType::Text),
 ];
 
 pub(crate) static COLUMN_COLUMNS: [ColumnDefinition; 8] = [
@@ -108,6 +124,69 @@ pub(crate) static SCHEMA_COLUMNS: [ColumnDefinition; 6] = [
     column("created_at", SqlType::TimestampTz),
     column("change", SqlType::Text),
     column("columns", SqlType::Json),
+];
+
+pub(crate) static SEGMENT_COLUMNS: [ColumnDefinition; 15] = [
+    column("namespace", SqlType::Text),
+    column("table_name", SqlType::Text),
+    nullable("user_id", SqlType::Text),
+    column("segment_id", SqlType::Text),
+    column("storage", SqlType::Text),
+    nullable("path", SqlType::Text),
+    column("rows", SqlType::BigInt),
+    column("deleted_rows", SqlType::BigInt),
+    column("bytes", SqlType::BigInt),
+    column("schema_version", SqlType::BigInt),
+    column("min_key", SqlType::Text),
+    column("max_key", SqlType::Text),
+    column("min_seq", SqlType::BigInt),
+    column("max_seq", SqlType::BigInt),
+    column("created_at", SqlType::TimestampTz),
+];
+
+pub(crate) static JOB_COLUMNS: [ColumnDefinition; 20] = [
+    column("job_id", SqlType::Text),
+    column("type", SqlType::Text),
+    column("status", SqlType::Text),
+    nullable("namespace", SqlType::Text),
+    nullable("table", SqlType::Text),
+    array("parameters", SqlType::Text),
+    nullable("result", SqlType::Text),
+    nullable("trace", SqlType::Text),
+    column("memory_used", SqlType::BigInt),
+    column("cpu_used", SqlType::BigInt),
+    column("node", SqlType::Text),
+    column("created_at", SqlType::TimestampTz),
+    nullable("started_at", SqlType::TimestampTz),
+    nullable("finished_at", SqlType::TimestampTz),
+    column("rows", SqlType::BigInt),
+    column("bytes", SqlType::BigInt),
+    column("segments", SqlType::BigInt),
+    column("partitions", SqlType::BigInt),
+    column("partitions_kept_hot", SqlType::BigInt),
+    column("partitions_failed", SqlType::BigInt),
+];
+
+/// What SHOW TABLE STATS answers.
+pub(crate) static TABLE_STATS_COLUMNS: [ColumnDefinition; 8] = [
+    nullable("user_id", SqlType::Text),
+    column("buffered_rows", SqlType::BigInt),
+    column("buffered_bytes", SqlType::BigInt),
+    column("flushed_rows", SqlType::BigInt),
+    column("segments", SqlType::BigInt),
+    column("segment_bytes", SqlType::BigInt),
+    column("total_bytes", SqlType::BigInt),
+    nullable("last_flush", SqlType::TimestampTz),
+];
+
+pub(crate) static STORAGE_COLUMNS: [ColumnDefinition; 7] = [
+    column("name", SqlType::Text),
+    column("type", SqlType::Text),
+    nullable("uri", SqlType::Text),
+    nullable("credentials", SqlType::Text),
+    nullable("created_at", SqlType::TimestampTz),
+    column("usage_count", SqlType::BigInt),
+    column("tables", SqlType::Json),
 ];
 
 pub(crate) static SETTING_COLUMNS: [ColumnDefinition; 4] = [
@@ -139,11 +218,14 @@ pub(crate) static STANDARD_COLUMN_COLUMNS: [ColumnDefinition; 8] = [
 ];
 
 /// Every system table there is.
-pub(crate) static TABLES: [TableDefinition; 8] = [
+pub(crate) static TABLES: [TableDefinition; 11] = [
     TableDefinition { namespace: SYSTEM, name: "namespaces", columns: &NAMESPACE_COLUMNS, rows: rows::namespaces },
     TableDefinition { namespace: SYSTEM, name: "tables", columns: &TABLE_COLUMNS, rows: |c| rows::tables(c, None) },
     TableDefinition { namespace: SYSTEM, name: "columns", columns: &COLUMN_COLUMNS, rows: rows::columns },
     TableDefinition { namespace: SYSTEM, name: "table_schemas", columns: &SCHEMA_COLUMNS, rows: rows::table_schemas },
+    TableDefinition { namespace: SYSTEM, name: "segments", columns: &SEGMENT_COLUMNS, rows: segments::rows },
+    TableDefinition { namespace: SYSTEM, name: "storages", columns: &STORAGE_COLUMNS, rows: rows::storages },
+    TableDefinition { namespace: SYSTEM, name: "jobs", columns: &JOB_COLUMNS, rows: jobs::rows },
     TableDefinition { namespace: SYSTEM, name: "settings", columns: &SETTING_COLUMNS, rows: rows::settings },
     TableDefinition {
         namespace: INFORMATION_SCHEMA,

@@ -1,13 +1,17 @@
 //! System tables: `system.*` and `information_schema.*`, over one provider.
 
 mod definition;
+mod jobs;
 mod provider;
 pub(crate) mod rows;
+mod segments;
 
 use std::sync::Arc;
 
 pub(crate) use definition::{INFORMATION_SCHEMA, SYSTEM, TABLES, TableDefinition};
 pub(crate) use provider::SystemRows;
+pub use segments::SegmentInfo;
+pub(crate) use segments::segments_of;
 
 /// Whether a namespace is of the system.
 pub(crate) fn is_system_namespace(name: &str) -> bool {

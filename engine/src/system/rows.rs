@@ -3,18 +3,21 @@
 use std::collections::BTreeMap;
 
 use datafusion::{arrow::array::RecordBatch, common::ScalarValue};
+use kalamdb_store::ids::Owner;
 use serde_json::json;
 
 use crate::{
-    access,
+    access::{self, Role},
     catalog::{CatalogState, ColumnInfo, Table, TableInfo},
     error::Result,
-    exec::StatementContext,
+    exec::{StatementContext, TierStats},
+    sql::TableKind,
     system::{
         INFORMATION_SCHEMA, SYSTEM, TABLES,
         definition::{
             COLUMN_COLUMNS, NAMESPACE_COLUMNS, SCHEMA_COLUMNS, SCHEMATA_COLUMNS, SETTING_COLUMNS,
-            STANDARD_COLUMN_COLUMNS, STANDARD_TABLE_COLUMNS, TABLE_COLUMNS, batch,
+            STANDARD_COLUMN_COLUMNS, STANDARD_TABLE_COLUMNS, STORAGE_COLUMNS, TABLE_COLUMNS, TABLE_STATS_COLUMNS,
+            batch,
         },
     },
     types::{SqlType, UTC},
@@ -22,6 +25,9 @@ use crate::{
 
 /// The catalog's name in `information_schema`.
 const CATALOG: &str = "kalamdb";
+
+/// What stands for credentials.
+const REDACTED: &str = "redacted";
 
 /// Namespaces.
 pub(crate) fn namespaces(context: &StatementContext) -> Result<RecordBatch> {
@@ -40,7 +46,7 @@ pub(crate) fn namespaces(context: &StatementContext) -> Result<RecordBatch> {
 /// Tables, of one namespace if one is given.
 pub(crate) fn tables(context: &StatementContext, namespace: Option<&str>) -> Result<RecordBatch> {
     let rows = visible_tables(context).filter(|t| namespace.is_none_or(|n| t.namespace().as_str() == n)).map(|table| {
-        let access = (table.kind() == crate::sql::TableKind::Shared).then(|| table.access().as_str());
+        let access = (table.kind() == TableKind::Shared).then(|| table.access().as_str());
         vec![
             text(table.namespace().as_str()),
             text(table.name().as_str()),
@@ -50,6 +56,9 @@ pub(crate) fn tables(context: &StatementContext, namespace: Option<&str>) -> Res
             text(table.key_column().name.as_str()),
             optional_text(access),
             ScalarValue::Float64(table.ttl_us().map(|us| us as f64 / 1e6)),
+            optional_text(storage_of(context, table).as_deref()),
+            optional_text(table.location()),
+            optional_text(table.flush_policy().map(|policy| policy.to_string()).as_deref()),
         ]
     });
     let of_system = TABLES.iter().filter(|t| namespace.is_some_and(|n| n == t.namespace)).map(|t| {
@@ -62,15 +71,40 @@ pub(crate) fn tables(context: &StatementContext, namespace: Option<&str>) -> Res
             text(""),
             optional_text(None),
             ScalarValue::Float64(None),
+            optional_text(None),
+            optional_text(None),
+            optional_text(None),
         ]
     });
     batch(&TABLE_COLUMNS, rows.chain(of_system).collect())
 }
 
+/// SHOW TABLE STATS: a row for each of these partitions.
+pub(crate) fn table_stats(partitions: &[(Owner, TierStats)]) -> Result<RecordBatch> {
+    let rows = partitions.iter().map(|(owner, stats)| {
+        let user = match owner {
+            Owner::User(user) => Some(user.as_str()),
+            Owner::Shared => None,
+        };
+        let number = |value: u64| integer(usize::try_from(value).unwrap_or(usize::MAX));
+        vec![
+            optional_text(user),
+            number(stats.hot_rows),
+            number(stats.hot_bytes),
+            number(stats.cold_rows),
+            number(stats.segments),
+            number(stats.cold_bytes),
+            number(stats.hot_bytes + stats.cold_bytes),
+            optional_time(stats.last_flush_us),
+        ]
+    });
+    batch(&TABLE_STATS_COLUMNS, rows.collect())
+}
+
 /// Columns of the current schema version of every table.
 pub(crate) fn columns(context: &StatementContext) -> Result<RecordBatch> {
     let rows = visible_tables(context).flat_map(|table| {
-        let info = TableInfo::new(table);
+        let info = TableInfo::new(table, &context.storages);
         let rows: Vec<_> = info
             .columns
             .iter()
@@ -111,6 +145,24 @@ pub(crate) fn table_schemas(context: &StatementContext) -> Result<RecordBatch> {
     batch(&SCHEMA_COLUMNS, rows.collect())
 }
 
+/// Storages. Only an operator sees where they are, and a plain user none: they are how a server is set up.
+pub(crate) fn storages(context: &StatementContext) -> Result<RecordBatch> {
+    let is_operator = context.caller.role >= Role::Dba;
+    let shown = context.caller.role.crosses_users().then(|| context.storages.list(&context.catalog));
+    let rows = shown.into_iter().flatten().map(|storage| {
+        vec![
+            text(&storage.name),
+            text(storage.kind.as_str()),
+            optional_text(is_operator.then_some(storage.uri.as_str())),
+            optional_text(storage.has_credentials.then_some(REDACTED)),
+            optional_time((storage.created_at_us != 0).then_some(storage.created_at_us)),
+            integer(storage.tables.len()),
+            text(&json!(storage.tables).to_string()),
+        ]
+    });
+    batch(&STORAGE_COLUMNS, rows.collect())
+}
+
 /// The settings in effect.
 pub(crate) fn settings(context: &StatementContext) -> Result<RecordBatch> {
     access::require_operator(&context.caller, "Reading system.settings")?;
@@ -139,7 +191,7 @@ pub(crate) fn standard_tables(context: &StatementContext) -> Result<RecordBatch>
 /// information_schema.columns.
 pub(crate) fn standard_columns(context: &StatementContext) -> Result<RecordBatch> {
     let own = visible_tables(context).map(|table| {
-        let info = TableInfo::new(table);
+        let info = TableInfo::new(table, &context.storages);
         (info.namespace, info.name, info.columns)
     });
     let of_system = TABLES.iter().map(|t| {
@@ -148,7 +200,7 @@ pub(crate) fn standard_columns(context: &StatementContext) -> Result<RecordBatch
             .iter()
             .map(|c| ColumnInfo {
                 name: c.name.to_owned(),
-                sql_type: c.sql_type.clone(),
+                sql_type: c.sql_type(),
                 nullable: c.nullable,
                 default: None,
                 primary_key: false,
@@ -177,7 +229,13 @@ pub(crate) fn standard_columns(context: &StatementContext) -> Result<RecordBatch
     batch(&STANDARD_COLUMN_COLUMNS, rows.collect())
 }
 
-fn visible_tables(context: &StatementContext) -> impl Iterator<Item = &Table> {
+/// The name of the storage that a table's segments go to; none of STREAM tables.
+fn storage_of(context: &StatementContext, table: &Table) -> Option<String> {
+    (table.kind() != TableKind::Stream).then(|| context.storages.name_of(table.storage()))
+}
+
+/// The tables whose existence concerns the caller.
+pub(super) fn visible_tables(context: &StatementContext) -> impl Iterator<Item = &Table> {
     context.catalog.all_tables().map(AsRef::as_ref).filter(|table| access::may_see_table(&context.caller, table))
 }
 
@@ -201,22 +259,26 @@ fn columns_json(columns: &[ColumnInfo]) -> String {
     json!(columns).to_string()
 }
 
-fn text(value: &str) -> ScalarValue {
+pub(super) fn text(value: &str) -> ScalarValue {
     optional_text(Some(value))
 }
 
-fn optional_text(value: Option<&str>) -> ScalarValue {
+pub(super) fn optional_text(value: Option<&str>) -> ScalarValue {
     ScalarValue::Utf8View(value.map(str::to_owned))
 }
 
-fn integer(value: usize) -> ScalarValue {
+pub(super) fn integer(value: usize) -> ScalarValue {
     ScalarValue::Int64(Some(value as i64))
 }
 
-fn time(at_us: i64) -> ScalarValue {
+pub(super) fn time(at_us: i64) -> ScalarValue {
+    optional_time(Some(at_us))
+}
+
+pub(super) fn optional_time(at_us: Option<i64>) -> ScalarValue {
     debug_assert_eq!(
         SqlType::TimestampTz.to_arrow(),
         ScalarValue::TimestampMicrosecond(None, Some(UTC.into())).data_type()
     );
-    ScalarValue::TimestampMicrosecond(Some(at_us), Some(UTC.into()))
+    ScalarValue::TimestampMicrosecond(at_us, Some(UTC.into()))
 }

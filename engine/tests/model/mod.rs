@@ -1,4 +1,4 @@
-//! Random statements, with random restarts, against a model.
+//! Random statements, with random restarts, flushes and compactions, against a model.
 
 mod expr;
 mod random;
@@ -7,7 +7,10 @@ mod table;
 
 use std::time::{Duration, Instant};
 
-use crate::harness::Db;
+use kalamdb_engine::{EngineSettings, StorageSettings};
+
+use self::run::{Disturbances, Run};
+use crate::harness::{Db, small};
 
 /// Another start for the seeds, to search beyond those of every run: `KALAMDB_MODEL_SEED=1000`.
 fn first_seed() -> u64 {
@@ -19,19 +22,56 @@ fn factor() -> u64 {
     std::env::var("KALAMDB_MODEL_FACTOR").ok().and_then(|s| s.parse().ok()).unwrap_or(1)
 }
 
+/// Segments of few rows, of which few are worth merging, so that a small table has several and compactions have work.
+fn tiny_segments(settings: EngineSettings) -> EngineSettings {
+    let mut settings = settings;
+    settings.flush.min_partition_rows = 4;
+    settings.flush.segment_rows = 9;
+    settings.compaction.min_segments = 3;
+    settings
+}
+
+async fn in_memory(seeds: u64, disturbances: Disturbances) {
+    for seed in first_seed()..first_seed() + seeds * factor() {
+        let db = Db::with(tiny_segments(EngineSettings::default())).await;
+        Run::new(seed, db, disturbances).statements(500).await;
+    }
+}
+
+async fn on_disk(seeds: u64, disturbances: Disturbances) {
+    let began = Instant::now();
+    for seed in first_seed()..first_seed() + seeds * factor() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = StorageSettings::Directory(dir.path().to_path_buf());
+        let db = Db::with(tiny_segments(EngineSettings { storage, ..small() })).await;
+        Run::new(seed ^ 0xD15C, db, disturbances).statements(500).await;
+    }
+    let limit = Duration::from_secs(600) * u32::try_from(factor()).unwrap_or(u32::MAX);
+    assert!(began.elapsed() < limit, "the model test hangs");
+}
+
 #[tokio::test]
 async fn random_statements_in_memory_match_the_model() {
-    for seed in first_seed()..first_seed() + 16 * factor() {
-        run::Run::new(seed, Db::memory().await, false).statements(500).await;
-    }
+    in_memory(16, Disturbances::default()).await;
 }
 
 #[tokio::test]
 async fn random_statements_with_restarts_match_the_model() {
-    let began = Instant::now();
-    for seed in first_seed()..first_seed() + 8 * factor() {
-        let dir = tempfile::tempdir().unwrap();
-        run::Run::new(seed ^ 0xD15C, Db::on_disk(dir.path()).await, true).statements(500).await;
-    }
-    assert!(began.elapsed() < Duration::from_secs(600), "the model test hangs");
+    on_disk(8, Disturbances { restarts: true, ..Disturbances::default() }).await;
+}
+
+#[tokio::test]
+async fn random_statements_with_flushes_in_memory_match_the_model() {
+    in_memory(16, Disturbances { flushes: true, ..Disturbances::default() }).await;
+}
+
+#[tokio::test]
+async fn random_statements_with_flushes_and_restarts_match_the_model() {
+    on_disk(8, Disturbances { restarts: true, flushes: true, ..Disturbances::default() }).await;
+}
+
+/// Here a seed does not repeat a run: what meets what is left to chance.
+#[tokio::test(flavor = "multi_thread")]
+async fn random_statements_beside_flushes_match_the_model() {
+    on_disk(8, Disturbances { restarts: true, flushes: true, flushes_beside: true }).await;
 }

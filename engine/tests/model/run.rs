@@ -1,5 +1,7 @@
 //! The statements: each is made at random, run, compared with the model, and then done to the model.
 
+mod tiers;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use kalamdb_engine::{Reason, Role};
@@ -11,6 +13,16 @@ use super::{
 };
 use crate::harness::{Answer, Client, Db};
 
+/// What happens between the statements.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Disturbances {
+    pub(super) restarts: bool,
+    /// Flushes and compactions, one after the other with the statements.
+    pub(super) flushes: bool,
+    /// Flushes and compactions that statements run beside.
+    pub(super) flushes_beside: bool,
+}
+
 const OWNERS: [&str; 3] = ["ana", "../ana", "émile🙂\0"];
 const TABLES: [&str; 4] = ["t", "u", "notes", "Mixed"];
 
@@ -18,8 +30,10 @@ pub(super) struct Run {
     seed: u64,
     random: Random,
     db: Db,
-    restarts: bool,
+    disturbances: Disturbances,
     tables: BTreeMap<String, Table>,
+    /// Flushes and compactions under way.
+    beside: Vec<tiers::Move>,
     /// Numbers new columns.
     columns_made: usize,
     last: VecDeque<String>,
@@ -45,13 +59,14 @@ struct Condition {
 }
 
 impl Run {
-    pub(super) fn new(seed: u64, db: Db, restarts: bool) -> Self {
+    pub(super) fn new(seed: u64, db: Db, disturbances: Disturbances) -> Self {
         Self {
             seed,
             random: Random::new(seed),
             db,
-            restarts,
+            disturbances,
             tables: BTreeMap::new(),
+            beside: Vec::new(),
             columns_made: 0,
             last: VecDeque::new(),
             done: 0,
@@ -61,12 +76,24 @@ impl Run {
     pub(super) async fn statements(mut self, count: usize) {
         while self.done < count {
             self.step().await;
-            if self.restarts && self.random.one_in(60) {
+            if self.disturbances.flushes && self.random.one_in(9) {
+                self.move_rows().await;
+            }
+            if self.disturbances.flushes_beside && self.random.one_in(4) {
+                self.move_rows_beside();
+            }
+            if self.disturbances.restarts && self.random.one_in(60) {
+                self.end_moves().await;
                 self.db.reopen();
                 self.check_everything().await;
             }
         }
+        self.end_moves().await;
         self.check_everything().await;
+        if self.disturbances.flushes || self.disturbances.flushes_beside {
+            self.flush_everything().await;
+            self.check_everything().await;
+        }
     }
 
     async fn step(&mut self) {
@@ -93,11 +120,15 @@ impl Run {
     async fn execute(&mut self, client: &Client, sql: &Sql) -> Result<Answer, kalamdb_engine::Error> {
         self.done += 1;
         let shown: Vec<String> = sql.parameters.iter().map(|p| format!("{:?}", p.value)).collect();
-        self.last.push_back(format!("[{}] {} {shown:?}", client.session.caller().effective_user(), sql.text));
+        self.note(&format!("[{}] {} {shown:?}", client.session.caller().effective_user(), sql.text));
+        client.try_with(sql.text.as_str(), &sql.parameters).await
+    }
+
+    fn note(&mut self, what: &str) {
+        self.last.push_back(what.to_owned());
         if self.last.len() > 30 {
             self.last.pop_front();
         }
-        client.try_with(sql.text.as_str(), &sql.parameters).await
     }
 
     fn fail(&self, what: &str) -> ! {
@@ -149,6 +180,9 @@ impl Run {
         let name = (*self.random.pick(&TABLES)).to_owned();
         let if_exists = self.random.one_in(2);
         let exists = self.tables.remove(&name).is_some();
+        if exists {
+            self.note_drop(&name);
+        }
         let expected = if exists || if_exists { Ok(()) } else { Err(Reason::TableNotFound) };
         let text = format!("DROP TABLE {}{}", if if_exists { "IF EXISTS " } else { "" }, quoted(&name));
         self.define(text, expected).await;

@@ -19,6 +19,15 @@ pub(super) struct Row {
     pub(super) values: Vec<Value>,
     /// The commit that wrote it.
     pub(super) seq: u64,
+    /// The tier it is in; unknown after a flush that other statements ran beside.
+    pub(super) tier: Tier,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tier {
+    Hot,
+    Cold,
+    Either,
 }
 
 pub(super) type Rows = BTreeMap<Value, Row>;
@@ -68,6 +77,11 @@ impl Table {
     /// Rows as values, in key order.
     pub(super) fn select(&self, owner: &str, keep: impl Fn(&[Value]) -> bool) -> Vec<Vec<Value>> {
         self.rows(owner).into_values().map(|row| row.values).filter(|row| keep(row)).collect()
+    }
+
+    /// Number of rows of all owners in a tier.
+    pub(super) fn in_tier(&self, tier: Tier) -> usize {
+        self.partitions.values().flat_map(BTreeMap::values).filter(|row| row.tier == tier).count()
     }
 
     /// Whether a column that is not among `given` would have to be.
@@ -147,7 +161,7 @@ impl Table {
             if write.deletes {
                 rows.remove(&key);
             } else {
-                rows.insert(key, Row { values, seq });
+                rows.insert(key, Row { values, seq, tier: Tier::Hot });
             }
         }
     }

@@ -8,17 +8,24 @@ pub(crate) struct Key {
     pub(crate) description: &'static str,
     /// Least and greatest value of a number.
     pub(crate) range: Option<(u64, u64)>,
+    /// Whether its value is never shown.
+    pub(crate) secret: bool,
 }
 
 const fn key(name: &'static str, description: &'static str) -> Key {
-    Key { name, description, range: None }
+    Key { name, description, range: None, secret: false }
+}
+
+const fn secret(name: &'static str, description: &'static str) -> Key {
+    Key { name, description, range: None, secret: true }
 }
 
 const fn number(name: &'static str, min: u64, max: u64, description: &'static str) -> Key {
-    Key { name, description, range: Some((min, max)) }
+    Key { name, description, range: Some((min, max)), secret: false }
 }
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+const MAX_AGE_S: u64 = 100 * 365 * 24 * 60 * 60;
 /// More than any machine has, less than what overflows when turned into bytes.
 const MAX_MB: u64 = 1 << 40;
 
@@ -53,6 +60,26 @@ pub(crate) const KEYS: &[Key] = &[
     number("storage.block_cache_mb", 1, MAX_MB, "RocksDB's block cache, in MiB"),
     number("storage.min_free_disk_mb", 0, MAX_MB, "Writes are refused with DISK_FULL while less is free, in MiB"),
     number("storage.stream_expiry_interval_ms", 100, DAY_MS, "How often expired rows of STREAM tables are removed"),
+    key(
+        "storage.roots",
+        "Folders below which FILESYSTEM storages may be; empty: the folder storage of the data folder only",
+    ),
+    secret(
+        "storage.secret_key",
+        "Key that the credentials of storages are encrypted with, 32 random bytes in base64; empty: storages have none",
+    ),
+    number(
+        "storage.request_timeout_s",
+        1,
+        300,
+        "How long one request to a storage may take, and the check of a new storage",
+    ),
+    number(
+        "storage.max_retries",
+        0,
+        20,
+        "How often a request to a storage is repeated that failed for a reason that can pass",
+    ),
     number("limits.max_concurrent_calls", 1, 1_000_000, "Calls under way at once; further ones get TOO_MANY_REQUESTS"),
     number("limits.max_request_bytes", 1_024, 2_147_483_647, "Size of one request message"),
     number("limits.max_result_bytes", 1_024, 2_147_483_647, "Size of the rows that Execute answers with"),
@@ -81,6 +108,49 @@ pub(crate) const KEYS: &[Key] = &[
     key("query.spill_dir", "Folder that queries spill to; empty: below the data folder"),
     number("query.max_spill_mb", 0, MAX_MB, "Disk space for spilling, all queries together, in MiB"),
     number("query.plan_cache_entries", 0, 1_000_000, "Statements whose plan is kept"),
+    number(
+        "flush.min_partition_rows",
+        1,
+        1_000_000_000,
+        "A user's partition with fewer rows is not worth a file: a flush leaves it in the hot tier",
+    ),
+    number(
+        "flush.max_partition_age_s",
+        1,
+        MAX_AGE_S,
+        "A partition is flushed nevertheless when one of its rows was written longer ago, in seconds",
+    ),
+    number("flush.segment_mb", 1, 1_024, "About the most MiB of a segment's file"),
+    number("flush.segment_rows", 1_000, 16_777_216, "The most rows of a segment"),
+    number("flush.concurrency", 1, 64, "Tables flushed at a time"),
+    number(
+        "flush.max_retries",
+        0,
+        100,
+        "How often a flush tries partitions again that failed for a reason that can pass",
+    ),
+    number(
+        "flush.retry_interval_ms",
+        1,
+        60_000,
+        "How long it waits before the first time; each time twice as long, 30 s at most",
+    ),
+    key("compaction.automatic", "Compact tables without being asked to; COMPACT TABLE works in any case"),
+    number("compaction.min_segments", 2, 1_000, "So many small, or overlapping, segments of a partition are merged"),
+    number("compaction.small_segment_mb", 0, 1_024, "A segment with a smaller file is small, in MiB"),
+    number(
+        "compaction.max_deleted_percent",
+        0,
+        100,
+        "A segment is rewritten when more of its rows were changed or deleted",
+    ),
+    number(
+        "shutdown.flush_timeout_s",
+        0,
+        86_400,
+        "How long tables are flushed after SIGTERM, once calls have ended; what is not flushed stays where it is. 0: \
+         not at all",
+    ),
     key("log.format", "pretty (for people) or json (one object a line)"),
     key("log.level", "error, warn, info, debug or trace, or filters such as info,kalamdb_engine=debug"),
     number("log.data_size_interval_s", 0, 86_400, "How often the size of the data is logged; 0: never"),

@@ -21,10 +21,13 @@ use kalamdb_engine::SettingInfo;
 
 pub use layers::Flag;
 pub use sections::{
-    BackendName, Config, CorsSection, DurabilityName, LimitsSection, LogFormat, LogSection, QuerySection, RoleName,
-    ServerSection, StorageSection,
+    BackendName, CompactionSection, Config, CorsSection, DurabilityName, FlushSection, LimitsSection, LogFormat,
+    LogSection, QuerySection, RoleName, SecretText, ServerSection, ShutdownSection, StorageSection,
 };
 pub(crate) use validate::parse_level;
+
+/// What stands for a secret that is set.
+const REDACTED: &str = "redacted";
 
 /// A valid configuration, with where each value comes from.
 #[derive(Debug, Clone)]
@@ -71,7 +74,10 @@ impl LoadedConfig {
             .iter()
             .map(|key| SettingInfo {
                 name: key.name.to_owned(),
-                value: values.get(key.name).map(layers::display_value).unwrap_or_default(),
+                value: match values.get(key.name).map(layers::display_value).unwrap_or_default() {
+                    value if key.secret && !value.is_empty() => REDACTED.to_owned(),
+                    value => value,
+                },
                 source: self.source(key.name).kind().to_owned(),
                 description: key.description.to_owned(),
             })
@@ -80,7 +86,7 @@ impl LoadedConfig {
         settings
     }
 
-    /// Every setting as a commented configuration file that gives this configuration again.
+    /// Every setting as a commented configuration file that gives this configuration again, but for secrets.
     pub fn to_toml(&self) -> String {
         print::to_toml(self)
     }

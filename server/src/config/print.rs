@@ -2,7 +2,7 @@
 
 use figment::value::Value;
 
-use super::{LoadedConfig, Source, keys, layers};
+use super::{LoadedConfig, REDACTED, Source, keys, layers};
 
 pub(super) fn to_toml(loaded: &LoadedConfig) -> String {
     let values = layers::flatten_config(&loaded.config);
@@ -19,8 +19,12 @@ pub(super) fn to_toml(loaded: &LoadedConfig) -> String {
         }
         let source = loaded.source(key.name);
         let from = if source == Source::Default { String::new() } else { format!(" ({source})") };
-        let value = values.get(key.name).map(literal).unwrap_or_default();
-        text.push_str(&format!("# {}{from}\n{name} = {value}\n", key.description));
+        let value = values.get(key.name);
+        // A secret that is set stands behind a comment, so that what is printed can be passed on.
+        let hidden = key.secret && value.is_some_and(|value| !layers::display_value(value).is_empty());
+        let value = value.filter(|_| !hidden).map_or_else(|| format!("\"{REDACTED}\""), literal);
+        let comment = if hidden { "# " } else { "" };
+        text.push_str(&format!("# {}{from}\n{comment}{name} = {value}\n", key.description));
     }
     text
 }

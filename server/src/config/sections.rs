@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf};
 
-use kalamdb_engine::{Durability, EngineSettings, Role, StorageSettings};
+use kalamdb_engine::{CompactionSettings, Durability, EngineSettings, FlushSettings, Role, SecretKey, StorageSettings};
 use serde::{Deserialize, Serialize};
 
 const MIB: usize = 1024 * 1024;
@@ -15,6 +15,9 @@ pub struct Config {
     pub storage: StorageSection,
     pub limits: LimitsSection,
     pub query: QuerySection,
+    pub flush: FlushSection,
+    pub compaction: CompactionSection,
+    pub shutdown: ShutdownSection,
     pub log: LogSection,
     pub cors: CorsSection,
 }
@@ -69,6 +72,28 @@ pub struct StorageSection {
     pub block_cache_mb: usize,
     pub min_free_disk_mb: u64,
     pub stream_expiry_interval_ms: u64,
+    pub roots: Vec<String>,
+    pub secret_key: SecretText,
+    pub request_timeout_s: u64,
+    pub max_retries: usize,
+}
+
+/// A text that is not shown.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SecretText(String);
+
+impl SecretText {
+    /// The text. Not to be logged or answered.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "none" } else { "redacted" })
+    }
 }
 
 impl Default for StorageSection {
@@ -81,6 +106,10 @@ impl Default for StorageSection {
             block_cache_mb: 256,
             min_free_disk_mb: 64,
             stream_expiry_interval_ms: 5_000,
+            roots: Vec::new(),
+            secret_key: SecretText::default(),
+            request_timeout_s: 30,
+            max_retries: 5,
         }
     }
 }
@@ -143,6 +172,63 @@ impl Default for QuerySection {
             max_spill_mb: 8_192,
             plan_cache_entries: 1_024,
         }
+    }
+}
+
+/// `[flush]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each key is documented once, in `keys`")]
+pub struct FlushSection {
+    pub min_partition_rows: u64,
+    pub max_partition_age_s: u64,
+    pub segment_mb: usize,
+    pub segment_rows: u32,
+    pub concurrency: usize,
+    pub max_retries: u32,
+    pub retry_interval_ms: u64,
+}
+
+impl Default for FlushSection {
+    fn default() -> Self {
+        Self {
+            min_partition_rows: 1_000,
+            max_partition_age_s: 86_400,
+            segment_mb: 64,
+            segment_rows: 1_048_576,
+            concurrency: 1,
+            max_retries: 5,
+            retry_interval_ms: 500,
+        }
+    }
+}
+
+/// `[compaction]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each key is documented once, in `keys`")]
+pub struct CompactionSection {
+    pub automatic: bool,
+    pub min_segments: usize,
+    pub small_segment_mb: u64,
+    pub max_deleted_percent: u64,
+}
+
+impl Default for CompactionSection {
+    fn default() -> Self {
+        Self { automatic: true, min_segments: 8, small_segment_mb: 16, max_deleted_percent: 20 }
+    }
+}
+
+/// `[shutdown]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each key is documented once, in `keys`")]
+pub struct ShutdownSection {
+    pub flush_timeout_s: u64,
+}
+
+impl Default for ShutdownSection {
+    fn default() -> Self {
+        // With the grace for calls, and a little for the rest, less than the 30 s after which Kubernetes kills.
+        Self { flush_timeout_s: 15 }
     }
 }
 
@@ -282,6 +368,26 @@ impl Config {
             statement_timeout_ms: self.limits.statement_timeout_ms,
             plan_cache_entries: self.query.plan_cache_entries,
             stream_expiry_interval_ms: self.storage.stream_expiry_interval_ms,
+            storage_roots: self.storage.roots.iter().map(PathBuf::from).collect(),
+            // Checked before; an empty one is none.
+            storage_secret_key: SecretKey::from_base64(self.storage.secret_key.expose()).ok(),
+            storage_request_timeout_s: self.storage.request_timeout_s,
+            storage_max_retries: self.storage.max_retries,
+            flush: FlushSettings {
+                min_partition_rows: self.flush.min_partition_rows,
+                max_partition_age_s: self.flush.max_partition_age_s,
+                segment_bytes: mib(self.flush.segment_mb),
+                segment_rows: self.flush.segment_rows,
+                concurrency: self.flush.concurrency,
+                max_retries: self.flush.max_retries,
+                retry_interval_ms: self.flush.retry_interval_ms,
+            },
+            compaction: CompactionSettings {
+                automatic: self.compaction.automatic,
+                min_segments: self.compaction.min_segments,
+                small_segment_bytes: mib_u64(self.compaction.small_segment_mb),
+                max_deleted_percent: self.compaction.max_deleted_percent,
+            },
             node_id: self.server.node_id,
         }
     }

@@ -116,6 +116,9 @@ fn ranges_and_combinations_are_checked() {
         ("server.node_id", "1024", "it may be 0 to 1023"),
         ("server.dev_user", "", "must not be empty"),
         ("storage.data_dir", "", "must not be empty"),
+        ("storage.roots", "/srv/cold,cold", "\"cold\" is not an absolute path"),
+        ("storage.secret_key", "c2hvcnQ=", "32 random bytes in base64"),
+        ("storage.request_timeout_s", "0", "it may be 1 to 300"),
         ("query.memory_mb", "4096", "more than query.total_memory_mb"),
         ("log.level", "loud", "is not a level"),
         ("cors.allowed_origins", "example.com", "is not an origin"),
@@ -129,6 +132,25 @@ fn ranges_and_combinations_are_checked() {
     {
         load(None, &[], &[Flag::new("--set", key, value)]).unwrap();
     }
+}
+
+#[test]
+fn secrets_are_taken_and_never_shown() {
+    let key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    let loaded = load(None, &[("KALAMDB__STORAGE__SECRET_KEY", key)], &[]).unwrap();
+    let expected = kalamdb_engine::SecretKey::from_base64(key).unwrap();
+    assert_eq!(loaded.config.engine_settings().storage_secret_key, Some(expected));
+    let shown = loaded.settings().into_iter().find(|setting| setting.name == "storage.secret_key").unwrap();
+    assert_eq!((shown.value.as_str(), shown.source.as_str()), ("redacted", "environment"));
+    let printed = loaded.to_toml();
+    assert!(printed.contains("# secret_key = \"redacted\""), "{printed}");
+    for text in [printed.clone(), format!("{loaded:?}"), format!("{:?}", loaded.config.engine_settings())] {
+        assert!(!text.contains("AAECAw"), "{text}");
+    }
+    let without = load(Some(&printed), &[], &[]).unwrap();
+    assert_eq!(without.config.engine_settings().storage_secret_key, None);
+    let unset = load(None, &[], &[]).unwrap();
+    assert!(unset.settings().iter().any(|s| s.name == "storage.secret_key" && s.value.is_empty()));
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Checks beyond types: ranges, and what fits together.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, path::Path};
 
 use figment::value::Value;
 use http::Uri;
+use kalamdb_engine::SecretKey;
 use tracing_subscriber::EnvFilter;
 
 use super::{Config, ConfigError, Source, keys, layers};
@@ -43,6 +44,17 @@ pub(super) fn validate(config: &Config, sources: &BTreeMap<String, Source>) -> V
     }
     if config.storage.data_dir.is_empty() {
         failed("storage.data_dir", "must not be empty".to_owned());
+    }
+    for root in &config.storage.roots {
+        if !Path::new(root).is_absolute() {
+            failed("storage.roots", format!("\"{root}\" is not an absolute path, such as /srv/kalamdb"));
+        }
+    }
+    let secret_key = config.storage.secret_key.expose();
+    if !secret_key.is_empty()
+        && let Err(reason) = SecretKey::from_base64(secret_key)
+    {
+        failed("storage.secret_key", reason.to_string());
     }
     if config.query.memory_mb > config.query.total_memory_mb {
         failed(

@@ -2,14 +2,20 @@
 //! [`crate::services`].
 
 mod ipc;
+mod jobs;
 mod parameters;
 mod rows;
+mod storages;
 mod types;
 
 #[cfg(test)]
 mod tests;
 
 pub(crate) use ipc::{IpcStream, split_for_messages, to_ipc, without_views};
+pub(crate) use jobs::{
+    from_job_status, from_job_type, to_flush_finished, to_job, to_partition_failed, to_partition_flushed,
+};
 pub(crate) use parameters::to_parameters;
 pub(crate) use rows::to_rows;
+pub(crate) use storages::{from_storage_type, to_partition_stats, to_segment, to_storage, to_tier_stats};
 pub(crate) use types::{to_column, to_columns, to_timestamp};

@@ -3,22 +3,29 @@
 use std::{collections::HashMap, future::Future, sync::Arc};
 
 use kalamdb_engine::{
-    ColumnInfo, Durability, Engine, Error, NamespaceInfo, Reason, SchemaVersionInfo, Session, SettingInfo, TableInfo,
-    TableKind,
+    ColumnInfo, Durability, Engine, Error, JobRecord, NamespaceInfo, PartitionStats, Reason, SchemaVersionInfo,
+    SegmentInfo, Session, SettingInfo, StorageInfo, TableInfo, TableKind, UserId,
 };
 use kalamdb_proto::v1::{
-    AlterNamespaceRequest, AlterNamespaceResponse, CreateNamespaceRequest, CreateNamespaceResponse,
-    DropNamespaceRequest, DropNamespaceResponse, DropTableRequest, DropTableResponse, GetServerInfoRequest,
-    GetServerInfoResponse, GetTableRequest, GetTableResponse, ListNamespacesRequest, ListNamespacesResponse,
-    ListSchemaVersionsRequest, ListSchemaVersionsResponse, ListSettingsRequest, ListSettingsResponse,
-    ListTablesRequest, ListTablesResponse, Namespace, SchemaVersion, Setting, Table, TableColumn, TableType,
-    admin_service_server::AdminService,
+    AlterNamespaceRequest, AlterNamespaceResponse, AlterStorageRequest, AlterStorageResponse, CompactTableRequest,
+    CompactTableResponse, CreateNamespaceRequest, CreateNamespaceResponse, CreateStorageRequest, CreateStorageResponse,
+    DropNamespaceRequest, DropNamespaceResponse, DropStorageRequest, DropStorageResponse, DropTableRequest,
+    DropTableResponse, GetJobRequest, GetJobResponse, GetServerInfoRequest, GetServerInfoResponse, GetTableRequest,
+    GetTableResponse, GetTableStatsRequest, GetTableStatsResponse, ListJobsRequest, ListJobsResponse,
+    ListNamespacesRequest, ListNamespacesResponse, ListSchemaVersionsRequest, ListSchemaVersionsResponse,
+    ListSegmentsRequest, ListSegmentsResponse, ListSettingsRequest, ListSettingsResponse, ListStoragesRequest,
+    ListStoragesResponse, ListTablesRequest, ListTablesResponse, Namespace, SchemaVersion, Setting, Storage, Table,
+    TableColumn, TableType, admin_service_server::AdminService,
 };
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::{page::page, split};
+use super::{page::page, shutting_down, split};
 use crate::{
-    convert::{to_column, to_timestamp},
+    convert::{
+        from_job_status, from_job_type, from_storage_type, to_column, to_job, to_partition_stats, to_segment,
+        to_storage, to_tier_stats, to_timestamp,
+    },
     telemetry::build,
 };
 
@@ -28,11 +35,13 @@ type Answer<T> = Result<Response<T>, Status>;
 pub(crate) struct AdminApi {
     engine: Arc<Engine>,
     started_at_us: i64,
+    /// Ends calls that outlive the server's grace.
+    stopping: CancellationToken,
 }
 
 impl AdminApi {
-    pub(crate) fn new(engine: Arc<Engine>, started_at_us: i64) -> Self {
-        Self { engine, started_at_us }
+    pub(crate) fn new(engine: Arc<Engine>, started_at_us: i64, stopping: CancellationToken) -> Self {
+        Self { engine, started_at_us, stopping }
     }
 
     /// Answers a call with what `work` makes of a session of its caller and its request.
@@ -123,6 +132,103 @@ impl AdminService for AdminApi {
         .await
     }
 
+    async fn get_table_stats(&self, request: Request<GetTableStatsRequest>) -> Answer<GetTableStatsResponse> {
+        self.answer(request, async |session, request: GetTableStatsRequest| {
+            let stats = session.table_stats(&request.namespace, &request.table).await?;
+            let user = |partition: &PartitionStats| partition.user_id.as_str().to_owned();
+            let (page, next_page_token) = page(stats.partitions, user, request.page_size, &request.page_token)?;
+            Ok(GetTableStatsResponse {
+                stats: Some(to_tier_stats(&stats.total)),
+                partitions: page.into_iter().map(to_partition_stats).collect(),
+                next_page_token,
+            })
+        })
+        .await
+    }
+
+    async fn list_segments(&self, request: Request<ListSegmentsRequest>) -> Answer<ListSegmentsResponse> {
+        self.answer(request, async |session, request: ListSegmentsRequest| {
+            let ListSegmentsRequest { namespace, table, user_id, page_size, page_token } = request;
+            let user = user_id.as_deref().map(UserId::new).transpose();
+            let user = user.map_err(|error| Error::new(Reason::InvalidUserId, format!("user_id: {error}.")))?;
+            let segments = session.segments(&namespace, &table, user).await?;
+            let (page, next_page_token) = page(segments, place_of_segment, page_size, &page_token)?;
+            let segments = page.into_iter().map(|segment| to_segment(segment, &namespace, &table)).collect();
+            Ok(ListSegmentsResponse { segments, next_page_token })
+        })
+        .await
+    }
+
+    async fn compact_table(&self, request: Request<CompactTableRequest>) -> Answer<CompactTableResponse> {
+        self.answer(request, async |session, request: CompactTableRequest| {
+            let job = session.compact_table(&request.namespace, &request.table)?;
+            if !request.wait.unwrap_or(true) {
+                return Ok(CompactTableResponse { job: Some(to_job(session.job(&job.id().to_string())?)) });
+            }
+            tokio::select! {
+                record = job.ended() => Ok(CompactTableResponse { job: Some(to_job(record)) }),
+                () = self.stopping.cancelled() => Err(shutting_down()),
+            }
+        })
+        .await
+    }
+
+    async fn list_storages(&self, request: Request<ListStoragesRequest>) -> Answer<ListStoragesResponse> {
+        self.answer(request, async |session, request: ListStoragesRequest| {
+            let name = |info: &StorageInfo| info.name.clone();
+            let (page, next_page_token) = page(session.storages()?, name, request.page_size, &request.page_token)?;
+            Ok(ListStoragesResponse { storages: page.into_iter().map(to_storage).collect(), next_page_token })
+        })
+        .await
+    }
+
+    async fn create_storage(&self, request: Request<CreateStorageRequest>) -> Answer<CreateStorageResponse> {
+        self.answer(request, async |session, request: CreateStorageRequest| {
+            let kind = from_storage_type(request.r#type)?;
+            let CreateStorageRequest { name, uri, credentials, if_not_exists, .. } = request;
+            let credentials = (!credentials.is_empty()).then_some(credentials);
+            let created = session.create_storage(&name, kind, &uri, credentials, if_not_exists).await?;
+            Ok(CreateStorageResponse { storage: find_storage(&session, &name)?, created })
+        })
+        .await
+    }
+
+    async fn alter_storage(&self, request: Request<AlterStorageRequest>) -> Answer<AlterStorageResponse> {
+        self.answer(request, async |session, request: AlterStorageRequest| {
+            let AlterStorageRequest { name, uri, credentials } = request;
+            session.alter_storage(&name, uri, credentials).await?;
+            Ok(AlterStorageResponse { storage: find_storage(&session, &name)? })
+        })
+        .await
+    }
+
+    async fn drop_storage(&self, request: Request<DropStorageRequest>) -> Answer<DropStorageResponse> {
+        self.answer(request, async |session, request: DropStorageRequest| {
+            let dropped = session.drop_storage(&request.name, request.if_exists).await?;
+            Ok(DropStorageResponse { dropped })
+        })
+        .await
+    }
+
+    async fn list_jobs(&self, request: Request<ListJobsRequest>) -> Answer<ListJobsResponse> {
+        self.answer(request, async |session, request: ListJobsRequest| {
+            let mut jobs = session.jobs()?;
+            retain_asked_for(&mut jobs, &request)?;
+            // Later jobs have greater ids: the newest comes first in the order of what is left to the greatest one.
+            let place = |job: &JobRecord| format!("{:020}", i64::MAX.abs_diff(job.id.get()));
+            let (page, next_page_token) = page(jobs, place, request.page_size, &request.page_token)?;
+            Ok(ListJobsResponse { jobs: page.into_iter().map(to_job).collect(), next_page_token })
+        })
+        .await
+    }
+
+    async fn get_job(&self, request: Request<GetJobRequest>) -> Answer<GetJobResponse> {
+        self.answer(request, async |session, request: GetJobRequest| {
+            Ok(GetJobResponse { job: Some(to_job(session.job(&request.job_id)?)) })
+        })
+        .await
+    }
+
     async fn list_settings(&self, request: Request<ListSettingsRequest>) -> Answer<ListSettingsResponse> {
         self.answer(request, async |session, request: ListSettingsRequest| {
             let mut settings = session.settings()?;
@@ -167,6 +273,41 @@ fn find_namespace(session: &Session, name: &str) -> Result<Option<Namespace>, Er
         Error::new(Reason::NamespaceNotFound, format!("Namespace '{name}' does not exist any more."))
             .with("namespace", name)
     })
+}
+
+/// The storage as it is now.
+fn find_storage(session: &Session, name: &str) -> Result<Option<Storage>, Error> {
+    let found = session.storages()?.into_iter().find(|info| info.name == name);
+    // Absent only when somebody dropped it in this moment.
+    found.map(|info| Some(to_storage(info))).ok_or_else(|| {
+        Error::new(Reason::StorageNotFound, format!("Storage '{name}' does not exist any more.")).with("storage", name)
+    })
+}
+
+/// A text in the order of which segments are listed: by user, then by id.
+fn place_of_segment(segment: &SegmentInfo) -> String {
+    let user = segment.user_id.as_ref().map_or(&b""[..], |user| user.as_str().as_bytes());
+    // Digits keep the order of the bytes, and the dot is less than every digit.
+    let digits: String = user.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{digits}.{}", segment.segment_id)
+}
+
+/// Drops the jobs that a request does not ask for.
+fn retain_asked_for(jobs: &mut Vec<JobRecord>, request: &ListJobsRequest) -> Result<(), Error> {
+    let (job_type, status) = (from_job_type(request.r#type)?, from_job_status(request.status)?);
+    if request.namespace.is_empty() && !request.table.is_empty() {
+        return Err(Error::new(Reason::InvalidRequest, "table needs a namespace.").with("field", "namespace"));
+    }
+    jobs.retain(|job| {
+        let of_table = |namespace: &str, table: &str| {
+            (request.namespace.is_empty() || request.namespace == namespace)
+                && (request.table.is_empty() || request.table == table)
+        };
+        job_type.is_none_or(|job_type| job.job_type == job_type)
+            && status.is_none_or(|status| job.status == status)
+            && job.table.as_ref().map_or(request.namespace.is_empty(), |t| of_table(&t.namespace, &t.name))
+    });
+    Ok(())
 }
 
 fn to_namespace(info: NamespaceInfo) -> Namespace {

@@ -34,7 +34,6 @@ impl Metrics {
                 let handle = recorder().map_err(|error| format!("metrics cannot be recorded: {error}"))?;
                 describe_gauge!("kalamdb_build_info", "1, with version and git commit as labels");
                 describe_gauge!("kalamdb_uptime_seconds", "Seconds since the start");
-                describe_gauge!("kalamdb_data_size_bytes", "Size of the data directory");
                 describe_gauge!("process_resident_memory_bytes", "Resident memory");
                 gauge!("kalamdb_build_info", "version" => build::VERSION, "commit" => build::GIT_COMMIT).set(1.0);
                 Ok(Metrics { handle, started: Instant::now() })

@@ -5,3 +5,4 @@ pub(crate) mod logs;
 pub(crate) mod metrics;
 pub(crate) mod process;
 pub(crate) mod rpc;
+pub(crate) mod sizes;

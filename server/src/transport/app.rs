@@ -7,7 +7,10 @@ use futures::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use kalamdb_engine::{Engine, Error, Reason};
-use kalamdb_proto::v1::{admin_service_server::AdminServiceServer, query_service_server::QueryServiceServer};
+use kalamdb_proto::v1::{
+    admin_service_server::AdminServiceServer, flush_service_server::FlushServiceServer,
+    query_service_server::QueryServiceServer,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 use tonic_web::GrpcWebLayer;
@@ -26,7 +29,7 @@ use crate::{
     errors,
     identity::Identity,
     limits::{CallLimit, CallPermit, ResultLimits},
-    services::{admin::AdminApi, query::QueryApi},
+    services::{admin::AdminApi, flush::FlushApi, query::QueryApi},
     telemetry::{
         metrics::Metrics,
         rpc::{CallRecord, RpcMetrics},
@@ -44,6 +47,7 @@ pub(crate) struct App {
     pub(super) query: Arc<QueryApi>,
     pub(super) admin: Arc<AdminApi>,
     query_server: QueryServiceServer<QueryApi>,
+    flush_server: FlushServiceServer<FlushApi>,
     admin_server: AdminServiceServer<AdminApi>,
     health: OpenService,
     reflection: OpenService,
@@ -76,13 +80,15 @@ impl App {
     pub(crate) fn new(config: &Config, parts: AppParts) -> Arc<Self> {
         let limits =
             ResultLimits { max_rows: config.limits.max_result_rows, max_bytes: config.limits.max_result_bytes };
-        let query = Arc::new(QueryApi::new(Arc::clone(&parts.engine), limits, parts.calls_end));
-        let admin = Arc::new(AdminApi::new(Arc::clone(&parts.engine), parts.started_at_us));
+        let query = Arc::new(QueryApi::new(Arc::clone(&parts.engine), limits, parts.calls_end.clone()));
+        let flush = FlushApi::new(Arc::clone(&parts.engine), parts.calls_end.clone());
+        let admin = Arc::new(AdminApi::new(Arc::clone(&parts.engine), parts.started_at_us, parts.calls_end));
         let max_request_bytes = config.limits.max_request_bytes;
         let identity = Arc::new(parts.identity);
         Arc::new(Self {
             engine: parts.engine,
             query_server: QueryServiceServer::from_arc(Arc::clone(&query)).max_decoding_message_size(max_request_bytes),
+            flush_server: FlushServiceServer::new(flush).max_decoding_message_size(max_request_bytes),
             admin_server: AdminServiceServer::from_arc(Arc::clone(&admin)).max_decoding_message_size(max_request_bytes),
             query,
             admin,
@@ -174,6 +180,7 @@ impl App {
         let service = METHODS[index].service;
         let answering = match service {
             Service::Query => self.query_server.clone().call(request),
+            Service::Flush => self.flush_server.clone().call(request),
             Service::Admin => self.admin_server.clone().call(request),
             Service::Health => self.health.clone().call(request.map(tonic::body::Body::new)),
             Service::Reflection => self.reflection.clone().call(request.map(tonic::body::Body::new)),

@@ -4,6 +4,7 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Service {
     Query,
+    Flush,
     Admin,
     Health,
     Reflection,
@@ -36,6 +37,8 @@ macro_rules! methods {
 methods! {
     Query "kalamdb.v1.QueryService/Execute",
     Query "kalamdb.v1.QueryService/ExecuteStream",
+    Flush "kalamdb.v1.FlushService/FlushTable",
+    Flush "kalamdb.v1.FlushService/FlushAllTables",
     Admin "kalamdb.v1.AdminService/ListNamespaces",
     Admin "kalamdb.v1.AdminService/CreateNamespace",
     Admin "kalamdb.v1.AdminService/AlterNamespace",
@@ -44,6 +47,15 @@ methods! {
     Admin "kalamdb.v1.AdminService/GetTable",
     Admin "kalamdb.v1.AdminService/DropTable",
     Admin "kalamdb.v1.AdminService/ListSchemaVersions",
+    Admin "kalamdb.v1.AdminService/GetTableStats",
+    Admin "kalamdb.v1.AdminService/ListSegments",
+    Admin "kalamdb.v1.AdminService/CompactTable",
+    Admin "kalamdb.v1.AdminService/ListStorages",
+    Admin "kalamdb.v1.AdminService/CreateStorage",
+    Admin "kalamdb.v1.AdminService/AlterStorage",
+    Admin "kalamdb.v1.AdminService/DropStorage",
+    Admin "kalamdb.v1.AdminService/ListJobs",
+    Admin "kalamdb.v1.AdminService/GetJob",
     Admin "kalamdb.v1.AdminService/ListSettings",
     Admin "kalamdb.v1.AdminService/GetServerInfo",
     Health "grpc.health.v1.Health/Check",

@@ -24,8 +24,8 @@ impl EncodedRow {
         self.0.len()
     }
 
-    /// Fills in the commit.
-    pub(crate) fn stamp(&mut self, seq: CommitSeq, commit_time_us: i64) {
+    /// Fills in the commit that wrote the row.
+    pub fn stamp(&mut self, seq: CommitSeq, commit_time_us: i64) {
         self.0[1..9].copy_from_slice(&seq.get().to_le_bytes());
         self.0[9..17].copy_from_slice(&commit_time_us.to_le_bytes());
     }

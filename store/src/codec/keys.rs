@@ -3,7 +3,8 @@
 //! ```text
 //! rows      table u32 BE | owner, escaped and terminated | primary key, order preserving
 //! log       table u32 BE | owner, escaped and terminated | commit sequence u64 BE
-//! segments  table u32 BE | owner, escaped and terminated | segment id u64 BE
+//! segments  table u32 BE | owner, escaped and terminated | 00 | segment id u64 BE                   an entry
+//!           table u32 BE | owner, escaped and terminated | 01 | segment id u64 BE | row u32 BE      a deletion mark
 //! ```
 //!
 //! In the owner, each byte 00 is written as 00 FF, and 00 01 ends it. The owner of shared rows is empty. So no owner's
@@ -33,7 +34,7 @@ pub struct PrimaryKey(Vec<u8>);
 impl PrimaryKey {
     /// Encodes a BIGINT key: big endian, sign bit flipped.
     pub fn from_i64(value: i64) -> Self {
-        Self((value.cast_unsigned() ^ SIGN_BIT).to_be_bytes().to_vec())
+        Self(encode_i64(value).to_vec())
     }
 
     /// Encodes a STRING key: its UTF-8 bytes.
@@ -64,6 +65,11 @@ impl PrimaryKey {
 }
 
 const SIGN_BIT: u64 = 1 << 63;
+
+/// The encoded bytes of a BIGINT key.
+pub(crate) fn encode_i64(value: i64) -> [u8; 8] {
+    (value.cast_unsigned() ^ SIGN_BIT).to_be_bytes()
+}
 
 pub(super) fn decode_i64(key: &[u8]) -> Result<i64, CodecError> {
     let bytes = key.try_into().map_err(|_| CodecError::Corrupt("a BIGINT key is not 8 bytes long"))?;
@@ -195,7 +201,8 @@ pub(super) fn owner_text(prefix: &[u8]) -> Result<Cow<'_, str>, CodecError> {
 
 const NO_PARTITION: CodecError = CodecError::Corrupt("a key does not begin with a partition");
 
-fn write_prefix(into: &mut Vec<u8>, partition: &Partition, extra: usize) {
+/// Appends what all keys of a partition begin with, and makes room for `extra` bytes more.
+pub(super) fn write_prefix(into: &mut Vec<u8>, partition: &Partition, extra: usize) {
     let owner = match &partition.owner {
         Owner::Shared => &[],
         Owner::User(user) => user.as_str().as_bytes(),

@@ -8,7 +8,7 @@
 //! image     0 varint for none, else length + 1 varint | row value
 //! ```
 
-use super::value::{read_varint, take, write_varint};
+use super::value::{array, read_varint, take, write_varint};
 use super::{CodecError, PrimaryKey};
 use crate::ids::{CommitSeq, SchemaVersion};
 
@@ -167,12 +167,6 @@ impl LogEntry {
         }
         if rest.is_empty() { Ok(entry) } else { Err(CodecError::Corrupt("a log entry has bytes too many")) }
     }
-}
-
-fn array<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], CodecError> {
-    let (taken, rest) = bytes.split_first_chunk().ok_or(super::value::TRUNCATED)?;
-    *bytes = rest;
-    Ok(*taken)
 }
 
 fn image(bytes: &mut &[u8]) -> Result<Option<Vec<u8>>, CodecError> {

@@ -1,4 +1,4 @@
-//! Keys, rows and log entries to bytes and back. See `docs/architecture` for the formats as pictures.
+//! Keys, rows, log entries and the manifest of segments to bytes and back. See `docs/architecture` for the formats as pictures.
 
 mod builder;
 mod catalog;
@@ -8,13 +8,16 @@ mod error;
 mod keys;
 mod layout;
 mod log;
+mod packed_keys;
+mod segments;
+mod storages;
 mod value;
 
 pub use catalog::{CatalogKey, catalog_key, catalog_keys};
 pub use decode::{BatchDecoder, DecodeColumn};
 pub use encode::{EncodedRow, encode_rows};
 pub use error::CodecError;
-pub(crate) use keys::{LAST_COMMIT_KEY, write_log_key, write_row_key};
+pub(crate) use keys::{LAST_COMMIT_KEY, encode_i64, write_log_key, write_row_key};
 pub use keys::{
     PrimaryKey, log_key, log_range, partition_prefix_len, row_key, row_prefix, row_range, split_log_key, split_row_key,
     table_prefix, table_range,
@@ -22,3 +25,10 @@ pub use keys::{
 pub use layout::{LayoutColumn, LayoutHistory, RowHeader, RowLayout};
 pub use log::{ChangeOp, LogChange, LogEntry};
 pub(crate) use log::{ChangeRef, EntryHeader, encode_entry};
+pub use packed_keys::PackedKeys;
+pub use segments::{
+    GarbageFile, Mark, PendingFile, SegmentEntry, SegmentsKey, checksums_key, decode_checksums, encode_checksums,
+    garbage_key, garbage_range, mark_key, mark_range, pending_key, pending_range, segment_key, segment_range,
+    split_garbage_key, split_pending_key, split_segments_key,
+};
+pub use storages::{next_storage_id_key, split_storage_key, storage_key, storage_range};

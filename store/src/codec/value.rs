@@ -157,6 +157,14 @@ pub(super) fn take<'a>(bytes: &mut &'a [u8], len: usize) -> Result<&'a [u8], Cod
     Ok(taken)
 }
 
+/// Takes `N` bytes off the front of `bytes`.
+#[inline]
+pub(super) fn array<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], CodecError> {
+    let (taken, rest) = bytes.split_first_chunk().ok_or(TRUNCATED)?;
+    *bytes = rest;
+    Ok(*taken)
+}
+
 pub(super) const TRUNCATED: CodecError = CodecError::Corrupt("a value ends too early");
 
 /// Appends `value` in seven-bit groups, least significant first; all but the last have their top bit set.

@@ -13,6 +13,7 @@ use tokio::sync::{oneshot, watch};
 use super::background_sync::BackgroundSync;
 use super::disk_guard::DiskGuard;
 use super::group::Group;
+use super::manifest::ManifestChanges;
 use super::queue::{Answer, Queue, Request};
 use super::{CommitError, CommitSettings, Committed, FreeSpace, PreparedCommit, committed_seq};
 use crate::ids::{CommitSeq, TableId};
@@ -93,6 +94,7 @@ impl Committer {
             max_group_bytes: settings.max_group_bytes,
             last_seq,
             dropped: HashSet::new(),
+            manifest: ManifestChanges::new(last_seq),
             metrics: Metrics::register(),
         };
         let thread = std::thread::Builder::new().name("kalamdb-commit".to_owned()).spawn(move || worker.run());
@@ -199,6 +201,7 @@ struct Worker {
     /// The tables dropped since the start. Their ids are never used again, and what was prepared before the start is
     /// gone, so this needs neither removal nor storing.
     dropped: HashSet<TableId>,
+    manifest: ManifestChanges,
     metrics: Metrics,
 }
 
@@ -235,8 +238,9 @@ impl Worker {
         // The places in the queue are free again when the group is answered, not when it is taken.
         let mut places = Vec::with_capacity(group.len());
         let bytes = group.iter().map(|request| request.commit.byte_size() as u64).sum();
-        let mut batch = Group::new(self.backend.as_ref(), &mut self.dropped, self.guard.room(bytes), self.last_seq);
-        while let Some(request) = group.pop_front() {
+        let room = self.guard.room(bytes);
+        let mut batch = Group::new(self.backend.as_ref(), &mut self.dropped, &mut self.manifest, room, self.last_seq);
+        while let Some(request) = group.pop_front_if(|r| accepted.is_empty() || !Group::must_begin_group(&r.commit)) {
             let ends_group = Group::must_end_group(&request.commit);
             match batch.add(request.commit) {
                 Ok(seq) => accepted.push(Accepted { seq, queued_at: request.queued_at, reply: request.reply }),

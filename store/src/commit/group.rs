@@ -3,9 +3,12 @@
 use std::collections::{HashMap, HashSet};
 
 use super::disk_guard::Room;
-use super::{CommitError, Fence, PreparedCommit, RowChange, RowOp, Unique, position};
+use super::dropped::drop_segments;
+use super::manifest::{ManifestChanges, change_segments};
+use super::{ColdPlace, CommitError, Expected, Fence, PreparedCommit, RowChange, RowOp, Unique, position};
 use crate::codec::{
-    ChangeOp, ChangeRef, EntryHeader, PrimaryKey, RowHeader, encode_entry, write_log_key, write_row_key,
+    ChangeOp, ChangeRef, EntryHeader, Mark, PrimaryKey, RowHeader, encode_entry, mark_key, segment_key, write_log_key,
+    write_row_key,
 };
 use crate::ids::{CommitSeq, Partition, SchemaVersion, TableId};
 use crate::kv::{Keyspace, KvError, StorageBackend, WriteBatch};
@@ -18,10 +21,13 @@ const MULTI_GET_FROM: usize = 4;
 pub(super) struct Group<'a> {
     backend: &'a dyn StorageBackend,
     dropped: &'a mut HashSet<TableId>,
+    manifest: &'a mut ManifestChanges,
     room: Room,
     last_seq: CommitSeq,
     /// The rows that accepted commits changed: their new version, or `None` for rows that are gone.
     overlay: HashMap<Vec<u8>, Option<CommitSeq>>,
+    /// The rows of segments that accepted commits marked.
+    marked: HashSet<ColdPlace>,
     batch: WriteBatch,
     key: Vec<u8>,
 }
@@ -31,22 +37,44 @@ impl<'a> Group<'a> {
     pub(super) fn new(
         backend: &'a dyn StorageBackend,
         dropped: &'a mut HashSet<TableId>,
+        manifest: &'a mut ManifestChanges,
         room: Room,
         last_seq: CommitSeq,
     ) -> Self {
-        let (overlay, batch, key) = (HashMap::new(), WriteBatch::new(), Vec::new());
-        Self { backend, dropped, room, last_seq, overlay, batch, key }
+        let (overlay, marked, batch, key) = (HashMap::new(), HashSet::new(), WriteBatch::new(), Vec::new());
+        Self { backend, dropped, manifest, room, last_seq, overlay, marked, batch, key }
     }
 
     /// Accepts a commit and gives it the next sequence, or refuses it.
     pub(super) fn add(&mut self, mut commit: PreparedCommit) -> Result<CommitSeq, CommitError> {
         self.check_room(&commit)?;
-        if let Some(change) = commit.changes.iter().find(|change| self.dropped.contains(&change.partition.table)) {
-            return Err(CommitError::TableDropped { table: change.partition.table });
+        let rows = commit.changes.iter().map(|change| &change.partition);
+        let segments = commit.segments.iter().map(|change| &change.partition);
+        if let Some(partition) = rows.chain(segments).find(|partition| self.dropped.contains(&partition.table)) {
+            return Err(CommitError::TableDropped { table: partition.table });
         }
         let seq = CommitSeq::new(self.last_seq.get() + 1);
+        if !commit.segments.is_empty() {
+            // Nothing of a refused commit may stay, and this one is the first of its group.
+            let mut batch = WriteBatch::new();
+            for change in &commit.segments {
+                change_segments(self.backend, change, seq, &mut batch)?;
+            }
+            self.batch.append(&batch);
+            for change in &commit.segments {
+                self.manifest.changed(&change.partition, seq);
+            }
+        }
+        if let Some(checked_at) = commit.cold_checked_at {
+            self.manifest.check(&commit.changes, checked_at)?;
+        }
+        let mut dropped = WriteBatch::new();
+        for (table, Fence::Dropped) in &commit.fences {
+            drop_segments(self.backend, *table, seq, &mut dropped)?;
+        }
         self.validate(&commit.changes, seq)?;
         self.last_seq = seq;
+        self.batch.append(&dropped);
         for change in &mut commit.changes {
             write_row_key(&mut self.key, &change.partition, &change.key);
             match &mut change.op {
@@ -54,7 +82,13 @@ impl<'a> Group<'a> {
                     row.stamp(seq, commit.commit_time_us);
                     self.batch.put(Keyspace::Rows, &self.key, row.as_bytes());
                 }
-                RowOp::Delete { .. } => self.batch.delete(Keyspace::Rows, &self.key),
+                RowOp::Delete { expected: Expected::Hot(_), .. } => self.batch.delete(Keyspace::Rows, &self.key),
+                RowOp::Delete { expected: Expected::Cold(_), .. } => {}
+            }
+            if let Some(place) = superseded(&change.op) {
+                let mark = Mark { commit_seq: seq, key: change.key.clone() };
+                let at = mark_key(&change.partition, place.segment, place.row);
+                self.batch.put(Keyspace::Segments, at, mark.encode());
             }
         }
         self.log(&commit, seq)?;
@@ -67,9 +101,14 @@ impl<'a> Group<'a> {
         Ok(seq)
     }
 
+    /// Whether a commit is validated against the store alone, so that no other may come before it in its group.
+    pub(super) fn must_begin_group(commit: &PreparedCommit) -> bool {
+        !commit.segments.is_empty() || !commit.fences.is_empty()
+    }
+
     /// Whether a commit writes rows past the validation, so that later commits must be validated against the store.
     pub(super) fn must_end_group(commit: &PreparedCommit) -> bool {
-        commit.kv.iter().any(|op| op.keyspace() == Keyspace::Rows)
+        !commit.segments.is_empty() || commit.kv.iter().any(|op| op.keyspace() == Keyspace::Rows)
     }
 
     /// The last accepted commit and the writes of all.
@@ -97,17 +136,24 @@ impl<'a> Group<'a> {
             write_row_key(&mut self.key, &change.partition, &change.key);
             let in_group = self.overlay.get(self.key.as_slice()).copied();
             let current = in_group.unwrap_or_else(|| stored.get(index).copied().flatten());
+            let changed = || CommitError::VersionChanged { change: index };
             let after = match &change.op {
                 RowOp::Insert { .. } if current.is_some() => Err(CommitError::KeyExists { change: index }),
                 RowOp::Insert { .. } => Ok(Some(seq)),
-                RowOp::Update { expected, .. } | RowOp::Delete { expected, .. } if current != Some(*expected) => {
-                    Err(CommitError::VersionChanged { change: index })
+                RowOp::Update { expected, .. } | RowOp::Delete { expected, .. } => {
+                    let is_current = match expected {
+                        Expected::Hot(expected) => Ok(current == Some(*expected)),
+                        Expected::Cold(place) => self.is_live(&change.partition, *place),
+                    };
+                    let after = matches!(change.op, RowOp::Update { .. }).then_some(seq);
+                    is_current.and_then(|is_current| is_current.then_some(after).ok_or_else(changed))
                 }
-                RowOp::Update { .. } => Ok(Some(seq)),
-                RowOp::Delete { .. } => Ok(None),
             };
             match after {
-                Ok(after) => before.push(self.overlay.insert(self.key.clone(), after)),
+                Ok(after) => {
+                    self.marked.extend(superseded(&change.op));
+                    before.push(self.overlay.insert(self.key.clone(), after));
+                }
                 Err(error) => {
                     self.undo(changes, before);
                     return Err(error);
@@ -120,6 +166,9 @@ impl<'a> Group<'a> {
     fn undo(&mut self, changes: &[RowChange], before: Vec<Option<Option<CommitSeq>>>) {
         // Backwards, so that of several changes of one key the first one's state is what remains.
         for (change, before) in changes.iter().zip(before).rev() {
+            if let Some(place) = superseded(&change.op) {
+                self.marked.remove(&place);
+            }
             write_row_key(&mut self.key, &change.partition, &change.key);
             match before {
                 Some(version) => {
@@ -136,7 +185,9 @@ impl<'a> Group<'a> {
 
     /// For each change the version of its row in the store; `None` if there is no row, or none that could matter.
     fn stored_versions(&mut self, changes: &[RowChange]) -> Result<Vec<Option<CommitSeq>>, CommitError> {
-        let needs_look_up = |change: &RowChange| !matches!(change.op, RowOp::Insert { unique: Unique::Generated, .. });
+        let needs_look_up = |change: &RowChange| {
+            !matches!(change.op, RowOp::Insert { unique: Unique::Generated, .. }) && superseded(&change.op).is_none()
+        };
         let look_ups = changes.iter().filter(|change| needs_look_up(change)).count();
         let mut versions = vec![None; if look_ups == 0 { 0 } else { changes.len() }];
         if look_ups < MULTI_GET_FROM {
@@ -160,6 +211,16 @@ impl<'a> Group<'a> {
             *version = stored_version(value)?;
         }
         Ok(versions)
+    }
+
+    /// Whether a row of a segment is the current one of its key: its segment is there, and nothing has marked it.
+    fn is_live(&self, partition: &Partition, place: ColdPlace) -> Result<bool, CommitError> {
+        if self.marked.contains(&place) {
+            return Ok(false);
+        }
+        let get = |key: Vec<u8>| self.backend.get(Keyspace::Segments, &key).map_err(CommitError::Storage);
+        Ok(get(segment_key(partition, place.segment))?.is_some()
+            && get(mark_key(partition, place.segment, place.row))?.is_none())
     }
 
     /// Writes the log entries: one for each partition, with the commit's changes there in their order.
@@ -195,6 +256,15 @@ impl<'a> Group<'a> {
         };
         write_log_key(&mut self.key, partition, seq);
         self.batch.put_with(Keyspace::Log, &self.key, |value| encode_entry(value, &header, changes));
+    }
+}
+
+/// The row of a segment that a change replaces or removes.
+fn superseded(op: &RowOp) -> Option<ColdPlace> {
+    match op {
+        RowOp::Update { expected: Expected::Cold(place), .. }
+        | RowOp::Delete { expected: Expected::Cold(place), .. } => Some(*place),
+        _ => None,
     }
 }
 

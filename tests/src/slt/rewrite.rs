@@ -10,8 +10,9 @@ use std::{collections::BTreeMap, ops::ControlFlow};
 
 use sqlparser::{
     ast::{
-        AlterTableOperation, ColumnOption, CreateTable, DataType, Expr, Ident, Insert, ObjectName, ObjectNamePart,
-        ObjectType, SelectItem, Statement, TableConstraint, TableFactor, TableObject, VisitMut,
+        AlterTableOperation, ColumnOption, CreateTable, DataType, Expr, FromTable, Ident, Insert, ObjectName,
+        ObjectNamePart, ObjectType, SelectItem, Statement, TableConstraint, TableFactor, TableObject, TableWithJoins,
+        VisitMut,
     },
     dialect::GenericDialect,
     parser::Parser,
@@ -28,6 +29,8 @@ pub enum Plan {
         sql: String,
         /// What it changes about the tables known.
         changes: Vec<Change>,
+        /// The tables whose rows it changes, as SQL names them.
+        writes: Vec<String>,
     },
     /// Nothing: the statement cannot change any result.
     Skip,
@@ -63,7 +66,7 @@ impl Rewriter {
     pub fn plan(&mut self, sql: &str) -> Plan {
         // What this parser does not know, such as CREATE USER TABLE, needs no rewriting.
         let Ok(mut statements) = Parser::parse_sql(&GenericDialect {}, sql) else {
-            return Plan::Run { sql: sql.to_owned(), changes: Vec::new() };
+            return Plan::Run { sql: sql.to_owned(), changes: Vec::new(), writes: Vec::new() };
         };
         if !statements.is_empty() && statements.iter().all(is_about_plain_indexes) {
             return Plan::Skip;
@@ -72,6 +75,7 @@ impl Rewriter {
         let mut changes = Vec::new();
         let mut texts = Vec::new();
         let mut created = false;
+        let writes = statements.iter().filter_map(written_table).map(ToString::to_string).collect();
         for statement in &mut statements {
             match statement {
                 Statement::CreateTable(table) if table.query.is_none() && !table.columns.is_empty() => {
@@ -94,7 +98,7 @@ impl Rewriter {
             texts.push(statement.to_string());
         }
         let sql = if created || statements != before { texts.join("; ") } else { sql.to_owned() };
-        Plan::Run { sql, changes }
+        Plan::Run { sql, changes, writes }
     }
 
     /// Takes up what a statement that succeeded has changed.
@@ -121,9 +125,7 @@ impl Rewriter {
                 self.complete_returning(name, &mut update.returning);
             }
             Statement::Delete(delete) => {
-                let (sqlparser::ast::FromTable::WithFromKeyword(from)
-                | sqlparser::ast::FromTable::WithoutKeyword(from)) = &delete.from;
-                let name = from.first().and_then(|table| table_name(&table.relation));
+                let name = deleted_from(&delete.from).first().and_then(|table| table_name(&table.relation));
                 self.complete_returning(name, &mut delete.returning);
             }
             _ => {}
@@ -212,6 +214,28 @@ fn is_about_plain_indexes(statement: &Statement) -> bool {
         Statement::Drop { object_type: ObjectType::Index, .. } => true,
         _ => false,
     }
+}
+
+/// The table that a statement writes to.
+fn written_table(statement: &Statement) -> Option<&ObjectName> {
+    let factor = match statement {
+        Statement::Insert(insert) => match &insert.table {
+            TableObject::TableName(name) => return Some(name),
+            _ => return None,
+        },
+        Statement::Update(update) => &update.table.relation,
+        Statement::Delete(delete) => &deleted_from(&delete.from).first()?.relation,
+        _ => return None,
+    };
+    match factor {
+        TableFactor::Table { name, .. } => Some(name),
+        _ => None,
+    }
+}
+
+fn deleted_from(from: &FromTable) -> &[TableWithJoins] {
+    let (FromTable::WithFromKeyword(tables) | FromTable::WithoutKeyword(tables)) = from;
+    tables
 }
 
 fn fold(name: &Ident) -> String {

@@ -166,3 +166,29 @@ async fn hostile_values_cannot_drive_the_terminal() {
     assert_eq!(status, Some(0), "{out}");
     assert!(!out.contains('\u{1b}') && !out.contains('\u{7}'), "escapes are made visible: {out:?}");
 }
+
+#[tokio::test]
+async fn tables_are_flushed_by_a_command() {
+    let cli = Cli::new().await;
+    let (status, out, err) = cli.run(&["--json", "-c", "\\flush t force"]);
+    assert_eq!(status, Some(0), "{err}");
+    let row: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(row["table"], format!("{}.t", cli.namespace));
+    assert_eq!(
+        (row["rows"].as_str(), row["segments"].as_str(), row["failed"].as_str()),
+        (Some("5"), Some("1"), Some("0"))
+    );
+
+    let (status, out, err) = cli.run(&["-c", "\\flush"]);
+    assert_eq!(status, Some(0), "{err}");
+    assert!(out.contains(&format!("{}.t", cli.namespace)), "{out}");
+    assert!(!err.contains('\u{1b}'), "no progress where there is no terminal: {err:?}");
+
+    let (status, _, err) = cli.run(&["-c", "\\flush nothing"]);
+    assert_eq!(status, Some(1), "{err}");
+    assert!(err.contains("TABLE_NOT_FOUND"), "{err}");
+    let (_, described, _) = cli.run(&["-c", "\\d t"]);
+    for property in ["storage", "flush_policy"] {
+        assert!(described.contains(property), "{property} in\n{described}");
+    }
+}

@@ -1,6 +1,6 @@
 //! What the suites share.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, path::Path, time::Duration};
 
 use kalamdb_tests::{
     client::{Client, unique_name},
@@ -42,4 +42,21 @@ pub async fn eventually<F: Future<Output = bool>>(what: &str, limit: Duration, m
         }
     };
     assert!(tokio::time::timeout(limit, waiting).await.is_ok(), "{what}: not within {limit:?}");
+}
+
+/// The paths of all files below a folder, relative to it; none when there is no such folder.
+pub fn files_below(folder: &Path) -> Vec<String> {
+    let (mut found, mut open) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(path) = open.pop() {
+        // What goes away meanwhile is not there.
+        let Ok(entries) = std::fs::read_dir(&path) else { continue };
+        for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+            if path.is_dir() {
+                open.push(path);
+            } else if let Ok(relative) = path.strip_prefix(folder) {
+                found.push(relative.to_string_lossy().into_owned());
+            }
+        }
+    }
+    found
 }

@@ -102,3 +102,19 @@ fn alter_table_is_followed() {
     let Plan::Run { sql, .. } = rewriter.plan("SELECT * FROM t") else { panic!("run") };
     assert_eq!(sql, "SELECT t.z, t.d FROM t");
 }
+
+#[test]
+fn the_tables_written_are_known() {
+    for (sql, expected) in [
+        ("INSERT INTO t VALUES (1, 2)", &["t"][..]),
+        ("INSERT INTO \"T\" (a) SELECT b FROM u ON CONFLICT DO NOTHING", &["\"T\""]),
+        ("UPDATE ns.t SET a = 1 WHERE a IN (SELECT b FROM u)", &["ns.t"]),
+        ("DELETE FROM k; UPDATE t SET a = 2", &["k", "t"]),
+        ("SELECT * FROM t", &[]),
+        ("CREATE TABLE n(a INTEGER)", &[]),
+        ("DROP TABLE t", &[]),
+    ] {
+        let Plan::Run { writes, .. } = rewriter().plan(sql) else { panic!("{sql} is run") };
+        assert_eq!(writes, expected, "{sql}");
+    }
+}

@@ -1,4 +1,4 @@
-//! Lifetimes, as in `TTL '30 seconds'`.
+//! Lengths of time, as in `TTL '30 seconds'` and `INTERVAL '5 minutes'`.
 
 use datafusion::sql::sqlparser::{parser::Parser, tokenizer::Token};
 
@@ -8,12 +8,13 @@ use super::{
 };
 use crate::error::{Error, Reason};
 
-const US_PER_SECOND: i64 = 1_000_000;
+pub(super) const US_PER_SECOND: i64 = 1_000_000;
 const MAX_YEARS: i64 = 10;
 const MAX_US: i64 = MAX_YEARS * 365 * 24 * 3600 * US_PER_SECOND;
 
-/// Reads a lifetime: a string such as '5 minutes', or a number of seconds. Answers in microseconds.
-pub(super) fn ttl_us(parser: &mut Parser<'_>) -> Parsed<i64> {
+/// Reads a time more than 0, which `clause` introduces: a string such as '5 minutes', or a number of seconds. Answers in
+/// microseconds.
+pub(super) fn duration_us(parser: &mut Parser<'_>, clause: &str) -> Parsed<i64> {
     let token = parser.peek_token_ref();
     let at = errors::start(token);
     let text = match &token.token {
@@ -21,14 +22,14 @@ pub(super) fn ttl_us(parser: &mut Parser<'_>) -> Parsed<i64> {
         _ => return words::expected(parser, "a time such as '30 seconds'"),
     };
     parser.advance_token();
-    parse_ttl(&text).map_err(|problem| {
+    parse(&text).map_err(|problem| {
         let written = errors::clip(&text);
-        let error = Error::new(Reason::InvalidTableDefinition, format!("TTL '{written}' {problem}"));
+        let error = Error::new(Reason::InvalidTableDefinition, format!("{clause} '{written}' {problem}"));
         errors::at(error, at).into()
     })
 }
 
-fn parse_ttl(text: &str) -> Result<i64, String> {
+fn parse(text: &str) -> Result<i64, String> {
     const FORM: &str = "is not a time. Write a whole number and a unit, such as '30 seconds', '5m', '1 hour', '7 days' or \
          '500 milliseconds'.";
     let text = text.trim();

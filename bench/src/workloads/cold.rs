@@ -1,0 +1,122 @@
+//! What the workloads of flushed rows have in common: servers of their own, SHARED tables of generated messages, their
+//! segment files.
+
+pub(super) mod flush;
+pub(super) mod interference;
+pub(super) mod point;
+pub(super) mod scan;
+pub(super) mod shutdown;
+pub(super) mod users;
+
+use std::{ops::Range, path::PathBuf, time::Duration};
+
+use kalam_link::{Client, FlushFinished, JobStatus};
+use tokio::time::{Instant, sleep};
+
+use super::Context;
+use crate::{
+    data,
+    error::{BenchError, Result},
+    servers::{Durability, Server},
+};
+
+/// Rows of a statement that fills a table.
+const FILL_ROWS: usize = 500;
+/// How long background work may take until the server is quiet.
+const QUIET_LIMIT: Duration = Duration::from_secs(600);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// A server of a workload's own.
+pub(super) struct ColdServer {
+    server: Server,
+    namespace: String,
+}
+
+impl ColdServer {
+    pub(super) async fn start(context: &Context, settings: &[(&str, &str)]) -> Result<Self> {
+        let server = Server::start_with(Durability::Sync, &context.folder(), settings).await?;
+        Ok(Self { server, namespace: context.args.namespace.clone() })
+    }
+
+    pub(super) fn url(&self) -> String {
+        self.server.url().to_owned()
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        self.server.client()
+    }
+
+    pub(super) fn server(&mut self) -> &mut Server {
+        &mut self.server
+    }
+
+    /// The table in SQL.
+    pub(super) fn qualified(&self, table: &str) -> String {
+        format!("{}.{table}", self.namespace)
+    }
+
+    /// Makes a table anew.
+    pub(super) async fn create(&self, table: &str) -> Result<()> {
+        let batch = data::create_shared(&self.namespace, table);
+        self.client().execute_batch(batch, ()).await.map_err(BenchError::client("making a table")).map(drop)
+    }
+
+    /// Writes the messages with these indexes, of a set of `rows`.
+    pub(super) async fn insert(&self, table: &str, rows: u64, indexes: Range<u64>) -> Result<()> {
+        let lists = indexes.clone().step_by(FILL_ROWS);
+        let lists = lists.map(|from| (from..indexes.end.min(from + FILL_ROWS as u64)).collect());
+        data::insert(self.client(), &self.qualified(table), rows, lists).await
+    }
+
+    /// Flushes all rows of a table.
+    pub(super) async fn flush(&self, table: &str) -> Result<FlushFinished> {
+        let failed = || BenchError::client(format!("flushing {table}"));
+        let finished =
+            self.client().flush_table(self.namespace.as_str(), table).force(true).wait().await.map_err(failed())?;
+        if finished.status == JobStatus::Completed {
+            Ok(finished)
+        } else {
+            Err(BenchError::Process(format!("flushing {table}: {}", finished.message)))
+        }
+    }
+
+    /// Waits until nothing is flushed or compacted.
+    pub(super) async fn quiet(&self) -> Result<()> {
+        let until = Instant::now() + QUIET_LIMIT;
+        // What a flush leaves to be compacted becomes a job a moment later.
+        sleep(10 * POLL_INTERVAL).await;
+        let busy = "SELECT count(*) FROM system.jobs WHERE status IN ('queued', 'running')";
+        while self.number(busy).await? > 0 {
+            if Instant::now() > until {
+                return Err(BenchError::Process(format!("background work goes on for {} s", QUIET_LIMIT.as_secs())));
+            }
+            sleep(POLL_INTERVAL).await;
+        }
+        Ok(())
+    }
+
+    /// The files of a table's segments.
+    pub(super) async fn files(&self, table: &str) -> Result<Vec<PathBuf>> {
+        let failed = || BenchError::client(format!("asking for the segments of {table}"));
+        let sql = "SELECT path FROM system.segments WHERE namespace = $1 AND table_name = $2 ORDER BY min_key, path";
+        let result = self.client().execute(sql, (self.namespace.as_str(), table)).await.map_err(failed())?;
+        let root = self.server.data_dir().map(|folder| folder.join(STORAGE_FOLDER)).unwrap_or_default();
+        let paths = result.rows().iter().map(|row| row.get::<String>(0).map(|path| root.join(path)));
+        paths.collect::<Result<_, _>>().map_err(|error| failed()(error.into()))
+    }
+
+    /// The one number that a query answers.
+    pub(super) async fn number(&self, sql: &str) -> Result<i64> {
+        number(self.client(), sql).await
+    }
+}
+
+/// Where the built-in storage is, in the data folder.
+const STORAGE_FOLDER: &str = "storage";
+
+/// The one number that a query answers.
+pub(super) async fn number(client: &Client, sql: &str) -> Result<i64> {
+    let failed = || BenchError::client(sql.to_owned());
+    let result = client.execute(sql.to_owned(), ()).await.map_err(failed())?;
+    result.value(0).map_err(|error| failed()(error.into()))
+}

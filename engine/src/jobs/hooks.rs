@@ -1,0 +1,75 @@
+//! Points of a job at which a test can make it fail, wait, or end the process.
+
+use std::{fmt::Debug, sync::Arc};
+
+use kalamdb_store::segment::SegmentStores;
+
+/// A point of a flush, a compaction or a sweep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum JobStep {
+    /// Before files are noted as pending.
+    BeforePending,
+    /// Before a file is written; it is noted as pending.
+    BeforeUpload,
+    /// After a file is written; nothing refers to it yet.
+    AfterUpload,
+    /// Before segments are committed; all their files are written.
+    BeforeCommit,
+    /// After segments were committed.
+    AfterCommit,
+    /// Before files that nothing needs any more are deleted.
+    BeforeDelete,
+    /// After such files were deleted; they are still noted.
+    AfterDelete,
+}
+
+impl JobStep {
+    /// Every point there is.
+    pub const ALL: [JobStep; 7] = [
+        JobStep::BeforePending,
+        JobStep::BeforeUpload,
+        JobStep::AfterUpload,
+        JobStep::BeforeCommit,
+        JobStep::AfterCommit,
+        JobStep::BeforeDelete,
+        JobStep::AfterDelete,
+    ];
+
+    /// Its name, such as `before_upload`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            JobStep::BeforePending => "before_pending",
+            JobStep::BeforeUpload => "before_upload",
+            JobStep::AfterUpload => "after_upload",
+            JobStep::BeforeCommit => "before_commit",
+            JobStep::AfterCommit => "after_commit",
+            JobStep::BeforeDelete => "before_delete",
+            JobStep::AfterDelete => "after_delete",
+        }
+    }
+}
+
+/// What is called at each [`JobStep`], on the thread of the job, and stands between the engine and its storages. By
+/// default nothing happens.
+pub trait JobHooks: Send + Sync + Debug + 'static {
+    /// Called at a step. An error makes the step fail as a storage would that cannot be reached for a moment; its text
+    /// becomes part of the job's trace.
+    ///
+    /// # Errors
+    /// As the test wants.
+    fn reached(&self, step: JobStep) -> Result<(), String> {
+        let _ = step;
+        Ok(())
+    }
+
+    /// Called once, with the storages that jobs write to and queries read from; what it answers takes their place.
+    fn stores(&self, stores: Arc<dyn SegmentStores>) -> Arc<dyn SegmentStores> {
+        stores
+    }
+}
+
+/// No hooks.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoHooks;
+
+impl JobHooks for NoHooks {}
