@@ -9,10 +9,11 @@ use std::{
 
 use datafusion::execution::SessionState;
 use kalamdb_store::{
+    codec::LAST_SEGMENT_KEY,
     commit::{CommitSettings, Committer, FreeSpace},
     data_dir::{DataDir, DataDirError},
     ids::{CommitSeq, UserId},
-    kv::{Durability, MemoryBackend, RocksBackend, RocksSettings, StorageBackend},
+    kv::{Durability, Keyspace, MemoryBackend, RocksBackend, RocksSettings, StorageBackend},
     object::StoreSettings,
     segment::{SegmentSettings, SegmentStores, Segments},
 };
@@ -25,7 +26,7 @@ use crate::{
     error::{Error, Reason, Result},
     exec::{
         Caches, ColdTables, ColdTier, ConflictTurns, QueryRuntime, SnapshotRegistry, SnapshotSource, StatementContext,
-        from_store, template_state,
+        corrupt, from_store, template_state,
     },
     ids::IdSource,
     jobs::{Expiry, JobHooks, JobParts, Jobs, NoHooks},
@@ -120,6 +121,10 @@ impl Engine {
         };
         let committer = Committer::start(Arc::clone(&backend), commit_settings, free_space).map_err(from_store)?;
         let ids = Arc::new(IdSource::new(Arc::clone(&env), settings.node_id)?);
+        if let Some(last) = backend.get(Keyspace::System, LAST_SEGMENT_KEY).map_err(from_store)? {
+            let last = last.try_into().map_err(|_| corrupt("the last segment id"))?;
+            ids.resume_after(i64::from_be_bytes(last));
+        }
         let template = Arc::new(template_state(&settings, &ids)?);
         let catalog = Catalog::load(
             backend.snapshot().as_ref(),

@@ -41,9 +41,7 @@ pub use catalog::{
 pub use engine::Engine;
 pub use env::{Env, FixedEnv, SystemEnv};
 pub use error::{Error, ErrorKind, Position, Reason, Result};
-pub use exec::{
-    Body, Parameter, PartitionStats, ResultColumn, RowStream, StatementOutput, TableStats, TierStats,
-};
+pub use exec::{Body, Parameter, PartitionStats, ResultColumn, RowStream, StatementOutput, TableStats, TierStats};
 pub use ids::{IdSource, MAX_NODE_ID};
 pub use jobs::{
     FailedPartition, JobHooks, JobId, JobProgress, JobRecord, JobStatus, JobStep, JobTable, JobTrigger, JobType,

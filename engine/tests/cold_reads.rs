@@ -92,7 +92,8 @@ async fn filled(placement: Placement) -> (Db, Client) {
     ana.run("UPDATE t SET ok = NOT ok WHERE id IN (8, 9, 1001, 77)").await;
     ana.run("DELETE FROM t WHERE id = 12").await;
     ana.run("INSERT INTO t (id, who) VALUES (12, 'again'), (5000, 'new')").await;
-    ana.run("INSERT INTO t (id, who) VALUES (1002, 'upserted') ON CONFLICT (id) DO UPDATE SET who = excluded.who").await;
+    ana.run("INSERT INTO t (id, who) VALUES (1002, 'upserted') ON CONFLICT (id) DO UPDATE SET who = excluded.who")
+        .await;
     if placement == Placement::Cold {
         flush(&db, "t").await;
     }
@@ -251,7 +252,7 @@ async fn parameters_reach_segments() {
         for (sql, parameters) in [
             ("SELECT id, who FROM t WHERE id = $1", vec![int(1_001)]),
             ("SELECT id FROM t WHERE id < $1 ORDER BY id DESC LIMIT 20", vec![int(1_050)]),
-            ("SELECT id FROM t WHERE who = $1 AND n > $2 ORDER BY id", vec![text("user 2"), int(5)]),
+            ("SELECT id FROM t WHERE who = $1 AND n > $2 ORDER BY id", vec![text("user 3"), int(5)]),
             ("SELECT count(*) FROM t WHERE id BETWEEN $1 AND $2", vec![int(17), int(250)]),
         ] {
             let expected = hot.run_with(sql, &parameters).await.rows;
@@ -295,7 +296,9 @@ async fn conditions_and_limits_reach_the_files() {
     for first in [1, 1_001, 2_001] {
         let last = first + 999;
         admin
-            .run(format!("INSERT INTO s SELECT value, value % 10, 'row ' || value FROM generate_series({first}, {last})"))
+            .run(format!(
+                "INSERT INTO s SELECT value, value % 10, 'row ' || value FROM generate_series({first}, {last})"
+            ))
             .await;
         flush(&db, "s").await;
     }

@@ -219,6 +219,11 @@ pub(crate) fn from_segment(error: &SegmentError) -> Error {
             file,
             "cannot be read, because its storage cannot be reached. Try again later.",
         ),
+        SegmentError::Other { file, .. } => named(
+            Reason::StorageUnreachable,
+            file,
+            "cannot be read, because its storage failed. Try again later; the server's log has the details.",
+        ),
         SegmentError::Denied { file, .. } => named(
             Reason::StorageUnreachable,
             file,
@@ -232,8 +237,7 @@ pub(crate) fn from_segment(error: &SegmentError) -> Error {
         | SegmentError::Full { .. }
         | SegmentError::Exists { .. }
         | SegmentError::Unsupported { .. }
-        | SegmentError::Rows(_)
-        | SegmentError::Other { .. } => Error::internal(error),
+        | SegmentError::Rows(_) => Error::internal(error),
     }
 }
 

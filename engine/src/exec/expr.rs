@@ -20,7 +20,7 @@ use crate::{
     exec::{
         StatementContext,
         errors::from_datafusion,
-        in_lists, params,
+        float_compare, in_lists, params,
         planner::{Planner, parser_options},
         query::scientific_as_double,
         uuid_text,
@@ -73,6 +73,7 @@ impl RowExpr {
             return Err(Error::new(Reason::NotSupported, format!("{what} cannot stand here.")));
         }
         let expr = uuid_text::in_expr(expr, schema).map_err(from_datafusion)?;
+        let expr = float_compare::in_expr(expr, schema).map_err(from_datafusion)?;
         let field = expr.to_field(schema.as_ref()).map(|(_, field)| field);
         let sql_type = match field {
             Ok(field) => SqlType::from_field(&field),

@@ -11,7 +11,7 @@ use crate::{
     engine::Shared,
     error::{Error, Reason, Result},
     exec::{Invocation, ddl::namespace_of, output::Body},
-    jobs::{FlushOptions, JobId, JobRecord, JobStatus, JobTrigger, JobProgress},
+    jobs::{FlushOptions, JobId, JobProgress, JobRecord, JobStatus, JobTrigger},
     sql::{Name, Statement, TableKind, TableName},
     system,
 };
@@ -50,7 +50,12 @@ pub(crate) async fn run(shared: &Arc<Shared>, invocation: &Invocation, statement
     }
 }
 
-async fn flush_table(shared: &Arc<Shared>, table: &Table, force: bool, deadline: Option<Instant>) -> Result<JobProgress> {
+async fn flush_table(
+    shared: &Arc<Shared>,
+    table: &Table,
+    force: bool,
+    deadline: Option<Instant>,
+) -> Result<JobProgress> {
     let job = shared.jobs.flush_table(table, FlushOptions { force }, JobTrigger::Manual)?;
     finished(shared, job, table, deadline).await
 }

@@ -12,6 +12,7 @@ mod delete;
 mod dml;
 mod errors;
 mod expr;
+mod float_compare;
 mod in_lists;
 mod insert;
 mod insert_values;

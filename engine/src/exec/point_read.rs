@@ -115,8 +115,7 @@ impl PointRead {
         let missing: Vec<PrimaryKey> =
             keys.iter().filter(|key| hot.keys.binary_search(key).is_err()).cloned().collect();
         let snapshot = context.snapshot();
-        let cold =
-            find_columns(context.cold(), snapshot, &self.table, partition, &missing, &self.cold_columns).await?;
+        let cold = find_columns(context.cold(), snapshot, &self.table, partition, &missing, &self.cold_columns).await?;
         let rows = hot.keys.len() + cold.keys.len();
         let columns = if hot.keys.is_empty() {
             cold.columns

@@ -27,7 +27,7 @@ use crate::{
     exec::{
         StatementContext,
         errors::from_datafusion,
-        in_lists,
+        float_compare, in_lists,
         output::{ResultColumn, RowStream, result_columns, timed_out},
         output_names::{OutputNames, with_names},
         params::{self, Parameter},
@@ -95,6 +95,7 @@ impl QueryPlan {
         parameter_types: Vec<SqlType>,
     ) -> Result<Self> {
         let plan = uuid_text::in_plan(bind_statement_values(plan)?).map_err(from_datafusion)?;
+        let plan = float_compare::in_plan(plan).map_err(from_datafusion)?;
         let plan = in_lists::in_plan(plan).map_err(from_datafusion)?;
         let plan = state.optimize(&plan).map_err(from_datafusion)?;
         let schema: SchemaRef = Arc::clone(plan.schema().inner());

@@ -79,11 +79,12 @@ pub(crate) async fn table_stats(
         Some(deadline) => tokio::time::timeout_at(deadline, counting.outcome()).await.map_err(|_| timed_out())???,
         None => counting.outcome().await??,
     };
+    let every_user = owner.is_none();
     // Who has one partition to look at has it also when it is empty.
     if let (Some(owner), true) = (owner, partitions.is_empty()) {
         partitions.push((owner, TierStats::default()));
     }
-    ready(rows::table_stats(&partitions)?)
+    ready(rows::table_stats(&partitions, every_user)?)
 }
 
 /// DESCRIBE: a row for each column, then a row for each property of the table.

@@ -82,9 +82,9 @@ fn sort_inputs(sort: &SortExec, union: &UnionExec) -> DataFusionResult<Option<Ar
             SortOrderPushdownResult::Exact { inner } => {
                 spared = true;
                 inputs.push(match sort.fetch() {
-                    Some(fetch) => inner
-                        .with_fetch(Some(fetch))
-                        .unwrap_or_else(|| Arc::new(LocalLimitExec::new(inner, fetch))),
+                    Some(fetch) => {
+                        inner.with_fetch(Some(fetch)).unwrap_or_else(|| Arc::new(LocalLimitExec::new(inner, fetch)))
+                    }
                     None => inner,
                 });
                 continue;

@@ -59,7 +59,7 @@ pub struct TableStats {
 
 impl TierStats {
     /// Adds what another partition has.
-    fn add(&mut self, other: &TierStats) {
+    pub(crate) fn add(&mut self, other: &TierStats) {
         self.hot_rows += other.hot_rows;
         self.hot_bytes += other.hot_bytes;
         self.cold_rows += other.cold_rows;

@@ -106,6 +106,15 @@ impl IdSource {
         })
     }
 
+    /// Makes every snowflake id from now on greater than one that is known to be taken, even if the clock was set back
+    /// since.
+    pub fn resume_after(&self, taken: i64) {
+        let at_ms = taken.cast_unsigned() >> (NODE_BITS + SEQUENCE_BITS);
+        self.snowflakes.claim((at_ms + 1) << SEQUENCE_BITS, 0);
+        // Seen from here the clock stepped back, so nobody waits for it.
+        self.latest_clock_ms.fetch_max(at_ms, Ordering::Relaxed);
+    }
+
     /// The source of time and randomness.
     pub fn env(&self) -> &Arc<dyn Env> {
         &self.env

@@ -45,6 +45,18 @@ fn snowflake_layout() {
 }
 
 #[test]
+fn ids_go_on_after_one_that_is_taken() {
+    let (_env, before) = fixed(1);
+    let taken = before.snowflakes(10_000)[9_999];
+    let (env, after) = fixed(1);
+    after.resume_after(taken);
+    env.advance_us(10_000_000);
+    assert!(after.snowflake() > taken);
+    after.resume_after(0);
+    assert!(after.snowflake() > taken);
+}
+
+#[test]
 fn node_ids_are_checked() {
     let env: Arc<dyn Env> = Arc::new(SystemEnv);
     assert!(IdSource::new(Arc::clone(&env), MAX_NODE_ID).is_ok());

@@ -78,6 +78,11 @@ impl JobBook {
         Ok(Self { committer, state: Mutex::new(state) })
     }
 
+    /// The newest job that is known.
+    pub(super) fn last_id(&self) -> Option<JobId> {
+        self.state.lock().ended.last_key_value().map(|(id, _)| *id)
+    }
+
     /// The jobs that the process before had begun and not ended, marked as interrupted from now on.
     pub(super) async fn mark_interrupted(&self, now_us: i64) -> Result<Vec<Arc<JobRecord>>, CommitError> {
         let mut batch = WriteBatch::new();

@@ -7,7 +7,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use kalamdb_store::{
-    codec::{PendingFile, pending_key},
+    codec::{LAST_SEGMENT_KEY, PendingFile, pending_key},
     commit::{CommitError, PreparedCommit},
     ids::{SegmentId, StorageId},
     kv::{Durability, Keyspace, WriteBatch},
@@ -57,6 +57,9 @@ impl PendingFiles {
             kv.put(Keyspace::System, pending_key(id), PendingFile { storage, path: path.clone() }.encode());
             self.own.lock().insert(id);
             reserved.push(Pending { id, storage, path, files: Arc::clone(self) });
+        }
+        if let Some(last) = reserved.last() {
+            kv.put(Keyspace::System, LAST_SEGMENT_KEY, last.id.get().to_be_bytes());
         }
         let commit = PreparedCommit { commit_time_us: shared.env.now_us(), kv, ..PreparedCommit::default() };
         shared.committer.commit(commit).await?;

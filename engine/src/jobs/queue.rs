@@ -103,3 +103,6 @@ impl JobQueue {
         self.waiting.drain(..).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -83,11 +83,15 @@ impl Jobs {
     pub(crate) fn open(parts: JobParts, settings: &FlushSettings) -> Result<Self> {
         let JobParts { backend, committer, env, ids, node_id, hooks } = parts;
         let concurrency = settings.concurrency.max(1);
+        let book = JobBook::load(backend.snapshot().as_ref(), committer)?;
+        if let Some(last) = book.last_id() {
+            ids.resume_after(last.get());
+        }
         let core = Core {
             env,
             ids,
             node: node_id,
-            book: JobBook::load(backend.snapshot().as_ref(), committer)?,
+            book,
             queue: parking_lot::Mutex::new(JobQueue::default()),
             triggers: Default::default(),
             pending: Arc::default(),

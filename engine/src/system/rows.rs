@@ -79,9 +79,12 @@ pub(crate) fn tables(context: &StatementContext, namespace: Option<&str>) -> Res
     batch(&TABLE_COLUMNS, rows.chain(of_system).collect())
 }
 
-/// SHOW TABLE STATS: a row for each of these partitions.
-pub(crate) fn table_stats(partitions: &[(Owner, TierStats)]) -> Result<RecordBatch> {
-    let rows = partitions.iter().map(|(owner, stats)| {
+/// SHOW TABLE STATS: a row for each of these partitions, after one for all of them if there can be several.
+pub(crate) fn table_stats(partitions: &[(Owner, TierStats)], with_total: bool) -> Result<RecordBatch> {
+    let mut total = TierStats::default();
+    partitions.iter().for_each(|(_, stats)| total.add(stats));
+    let total = with_total.then_some((&Owner::Shared, &total));
+    let rows = total.into_iter().chain(partitions.iter().map(|(owner, stats)| (owner, stats))).map(|(owner, stats)| {
         let user = match owner {
             Owner::User(user) => Some(user.as_str()),
             Owner::Shared => None,

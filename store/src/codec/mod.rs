@@ -27,8 +27,8 @@ pub use log::{ChangeOp, LogChange, LogEntry};
 pub(crate) use log::{ChangeRef, EntryHeader, encode_entry};
 pub use packed_keys::PackedKeys;
 pub use segments::{
-    GarbageFile, Mark, PendingFile, SegmentEntry, SegmentsKey, checksums_key, decode_checksums, encode_checksums,
-    garbage_key, garbage_range, mark_key, mark_range, pending_key, pending_range, segment_key, segment_range,
-    split_garbage_key, split_pending_key, split_segments_key,
+    GarbageFile, LAST_SEGMENT_KEY, Mark, PendingFile, SegmentEntry, SegmentsKey, checksums_key, decode_checksums,
+    encode_checksums, garbage_key, garbage_range, mark_key, mark_range, pending_key, pending_range, segment_key,
+    segment_range, split_garbage_key, split_pending_key, split_segments_key,
 };
 pub use storages::{next_storage_id_key, split_storage_key, storage_key, storage_range};

@@ -34,6 +34,10 @@ const CHECKSUMS: &[u8] = b"segment/checksums/";
 const PENDING: &[u8] = b"segment/pending/";
 const GARBAGE: &[u8] = b"segment/garbage/";
 
+/// The key, in [`Keyspace::System`](crate::kv::Keyspace::System), of the last segment id that was given, big endian. It
+/// keeps ids from being given twice after the clock was set back.
+pub const LAST_SEGMENT_KEY: &[u8] = b"segment/last";
+
 /// A segment: an immutable Parquet file with rows of one partition, sorted by primary key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SegmentEntry {

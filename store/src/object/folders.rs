@@ -58,7 +58,7 @@ impl FolderRoots {
     }
 
     fn check(&self, real: &Path) -> Result<(), ObjectError> {
-        let below = |root: &PathBuf| fs::canonicalize(root).is_ok_and(|root| real.starts_with(root));
+        let below = |root: &PathBuf| resolved(root).is_ok_and(|root| real.starts_with(root));
         let outside = || {
             ObjectError::Invalid(
                 "The path is not below a folder that FILESYSTEM storages are allowed in. Choose one below storage.roots, or \
@@ -82,6 +82,12 @@ impl FolderRoots {
 /// Makes a folder's entries durable.
 pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
+}
+
+/// A path with symbolic links followed; what is missing of it is taken as it is.
+fn resolved(path: &Path) -> io::Result<PathBuf> {
+    let there = deepest_existing(path);
+    Ok(fs::canonicalize(there)?.join(path.strip_prefix(there).unwrap_or(Path::new(""))))
 }
 
 /// The deepest of a path's folders that exists, or is a link that leads nowhere.

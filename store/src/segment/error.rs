@@ -90,7 +90,8 @@ pub enum SegmentError {
 impl SegmentError {
     /// Whether the same attempt, some time later, may succeed.
     pub fn is_transient(&self) -> bool {
-        matches!(self, SegmentError::Unreachable { .. } | SegmentError::Full { .. })
+        // What cannot be told apart may pass, too: storages answer many failures of a moment in ways of their own.
+        matches!(self, SegmentError::Unreachable { .. } | SegmentError::Full { .. } | SegmentError::Other { .. })
     }
 
     /// The segment error among the causes of `error`, if there is one. A [`VerifiedStore`](super::VerifiedStore) can

@@ -13,6 +13,7 @@ use object_store::{
     ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
+use super::SegmentError;
 use super::checksums::{CHECKSUM_BLOCK, Checksums, FileChecksums};
 
 const BLOCK: u64 = CHECKSUM_BLOCK as u64;
@@ -38,7 +39,7 @@ impl VerifiedStore {
         if let Some(size) = checksums.size() {
             return Ok(size);
         }
-        let size = self.inner.head(location).await?.size;
+        let size = self.inner.head(location).await.map_err(|e| SegmentError::from_store(&e, location.as_ref()))?.size;
         checksums.check_size(location, size)?;
         Ok(size)
     }
@@ -51,7 +52,7 @@ impl VerifiedStore {
         {
             return damage.into();
         }
-        error
+        SegmentError::from_store(&error, location.as_ref()).into()
     }
 }
 
@@ -64,10 +65,11 @@ impl ObjectStore for VerifiedStore {
         let checksums = self.checksums.of(location)?;
         let wanted = options.range.take();
         options.range = wanted.as_ref().map(widen);
-        let result = self.inner.get_opts(location, options).await?;
+        let failed = |error: Error| -> Error { SegmentError::from_store(&error, location.as_ref()).into() };
+        let result = self.inner.get_opts(location, options).await.map_err(failed)?;
         let (meta, attributes, read) = (result.meta.clone(), result.attributes.clone(), result.range.clone());
         checksums.check_size(location, meta.size)?;
-        let bytes = result.bytes().await?;
+        let bytes = result.bytes().await.map_err(failed)?;
         // What is read from the end of the file need not begin where a block does.
         let start = read.start.next_multiple_of(BLOCK).min(read.end);
         let bytes = part(&bytes, read.start, &(start..read.start + bytes.len() as u64))?;

@@ -18,10 +18,8 @@ const BUCKET: &str = "kalamdb-tests";
 /// No text of the server may show it.
 const SECRET: &str = "secret-of-the-tests";
 /// A key to encrypt credentials with, 32 bytes in base64; and little patience.
-const SETTINGS: [(&str, &str); 2] = [
-    ("storage.secret_key", "a2FsYW1kYi10ZXN0cy1zZWNyZXQta2V5LTMyLWJ5dGU="),
-    ("flush.max_retries", "1"),
-];
+const SETTINGS: [(&str, &str); 2] =
+    [("storage.secret_key", "a2FsYW1kYi10ZXN0cy1zZWNyZXQta2V5LTMyLWJ5dGU="), ("flush.max_retries", "1")];
 /// How long a storage that is not there may hold up a statement.
 const GIVE_UP: Duration = Duration::from_secs(30);
 /// How long the objects of a table that is gone may stay.

@@ -91,7 +91,8 @@ mod tests {
 
     #[test]
     fn segments_that_do_not_overlap_stay_in_key_order() {
-        let segments = vec![segment(3, 20..=29, 10), segment(1, 0..=9, 10), segment(4, 30..=39, 10), segment(2, 10..=19, 10)];
+        let segments =
+            vec![segment(3, 20..=29, 10), segment(1, 0..=9, 10), segment(4, 30..=39, 10), segment(2, 10..=19, 10)];
         let groups = Groups::by_key(segments.clone(), 2);
         assert!(groups.in_key_order);
         assert_eq!(ids(&groups), [vec![1, 2], vec![3, 4]]);
@@ -101,7 +102,8 @@ mod tests {
 
     #[test]
     fn a_group_is_about_a_share() {
-        let segments = vec![segment(1, 0..=9, 90), segment(2, 10..=19, 10), segment(3, 20..=29, 10), segment(4, 30..=39, 90)];
+        let segments =
+            vec![segment(1, 0..=9, 90), segment(2, 10..=19, 10), segment(3, 20..=29, 10), segment(4, 30..=39, 90)];
         assert_eq!(ids(&Groups::by_key(segments.clone(), 2)), [vec![1, 2], vec![3, 4]]);
         let all: usize = Groups::by_size(segments, 2).groups.iter().map(Vec::len).sum();
         assert_eq!(all, 4);

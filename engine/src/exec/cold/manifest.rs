@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use kalamdb_store::{
-    codec::{SegmentEntry, SegmentsKey, mark_key, mark_range, row_prefix, segment_range, split_segments_key, table_range},
+    codec::{
+        SegmentEntry, SegmentsKey, mark_key, mark_range, row_prefix, segment_range, split_segments_key, table_range,
+    },
     ids::{Owner, Partition, SegmentId, TableId},
     kv::{Cursor, Direction, KeyRange, Keyspace, Snapshot},
 };

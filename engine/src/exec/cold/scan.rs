@@ -79,8 +79,7 @@ pub(crate) fn segment_scans(
 fn wanted_segments(context: &StatementContext, spec: &ScanSpec) -> Result<Vec<LiveSegment>> {
     let snapshot = context.snapshot().as_ref();
     let table = spec.table.id();
-    let may_have_rows =
-        |entry: &SegmentEntry| spec.keys.overlaps(&entry.min_key, &entry.max_key);
+    let may_have_rows = |entry: &SegmentEntry| spec.keys.overlaps(&entry.min_key, &entry.max_key);
     let mut segments = match &spec.owner {
         Some(owner) => live_segments(snapshot, &Partition { table, owner: owner.clone() }, may_have_rows)?,
         None => {
@@ -192,8 +191,7 @@ impl StorageScan<'_> {
     /// The conditions on the full schema: those that the Parquet reader evaluates, and those that it cannot.
     fn conditions(&self, segments: &[LiveSegment], schema: &SchemaRef) -> DataFusionResult<(Conditions, Conditions)> {
         let spec = self.spec;
-        let mut conditions: Conditions =
-            spec.filter.iter().flat_map(split_conjunction).map(Arc::clone).collect();
+        let mut conditions: Conditions = spec.filter.iter().flat_map(split_conjunction).map(Arc::clone).collect();
         let entries = || segments.iter().map(|segment| &segment.entry);
         if !entries().all(|entry| spec.keys.covers(&entry.min_key, &entry.max_key)) {
             conditions.extend(key_conditions(&spec.table, &spec.keys, schema)?);
@@ -228,12 +226,7 @@ impl StorageScan<'_> {
         Ok(url)
     }
 
-    fn file_groups(
-        &self,
-        groups: Groups,
-        schema: &TableSchema,
-        described: bool,
-    ) -> DataFusionResult<Vec<FileGroup>> {
+    fn file_groups(&self, groups: Groups, schema: &TableSchema, described: bool) -> DataFusionResult<Vec<FileGroup>> {
         let mut schemas: BTreeMap<SchemaVersion, SchemaRef> = BTreeMap::new();
         let mut files = Vec::with_capacity(groups.groups.len());
         for group in groups.groups {
@@ -331,15 +324,12 @@ fn key_conditions(table: &Table, keys: &KeySet, schema: &SchemaRef) -> DataFusio
 
 /// Whether a condition has a value for every row: comparisons of columns and constants do, functions and casts may not.
 fn cannot_fail(condition: &Arc<dyn PhysicalExpr>) -> bool {
-    use datafusion::physical_expr::expressions::{
-        InListExpr, IsNotNullExpr, IsNullExpr, LikeExpr, Literal, NotExpr,
-    };
     use Operator::{And, Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq, Or};
+    use datafusion::physical_expr::expressions::{InListExpr, IsNotNullExpr, IsNullExpr, LikeExpr, Literal, NotExpr};
     let harmless = match condition.downcast_ref::<BinaryExpr>() {
-        Some(binary) => matches!(
-            binary.op(),
-            And | Or | Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom
-        ),
+        Some(binary) => {
+            matches!(binary.op(), And | Or | Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
+        }
         None => {
             condition.is::<Column>()
                 || condition.is::<Literal>()

@@ -135,7 +135,7 @@ impl Round<'_> {
             tokio::task::yield_now().await;
             if !store.must_stop() {
                 self.flush(store, owners).await?;
-            } else if is_last {
+            } else if is_last || !store.failures.any_transient {
                 // They would fail as well; they are to be counted all the same.
                 owners.into_iter().for_each(|owner| not_tried(store, owner));
             } else {
@@ -175,6 +175,7 @@ impl Round<'_> {
         let mut reserved = match self.reserve(&owners).await {
             Ok(reserved) => reserved.into_iter(),
             Err(fault) if matches!(fault.kind, FaultKind::Transient | FaultKind::Lasting) => {
+                store.attempted(false);
                 for owner in owners {
                     let number = store.begin(owner);
                     store.complete(number, Some(fault.clone()));

@@ -32,7 +32,7 @@ const COMMIT_SEGMENTS: usize = 32;
 const COMMIT_ROWS: usize = 4_096;
 /// Rows that a large segment counts for: they leave the hot tier by one range, not one by one.
 const RANGE_ROWS: usize = 1_024;
-/// So many partitions failing one after the other mean that the storage is not there.
+/// So many failures one after the other mean that the storage is not there.
 const MAX_FAILURES_IN_A_ROW: u32 = 16;
 
 /// A partition that is being flushed, by the order in which it was begun.
@@ -202,6 +202,7 @@ impl SegmentStore {
             match outcome {
                 Ok((uploaded, written)) => {
                     self.upload_bytes = self.upload_bytes.saturating_sub(uploaded.bytes as usize);
+                    self.attempted(written.is_ok());
                     match written {
                         Ok(()) => self.ready.push(uploaded),
                         Err(fault) => self.failed(uploaded, fault),
@@ -240,6 +241,7 @@ impl SegmentStore {
             Ok(()) => self.try_commit(&mut taken).await,
             Err(fault) => Err(fault),
         };
+        self.attempted(outcome.is_ok());
         match outcome {
             Ok(()) => taken.into_iter().for_each(|uploaded| self.stored(uploaded)),
             Err(fault) if fault.kind == FaultKind::Closed => {
@@ -263,8 +265,13 @@ impl SegmentStore {
         committed.map(|_| ()).map_err(|error| Fault::commit("commit a segment", error))
     }
 
+    /// Notes whether something went well that needs a storage or the store.
+    pub(super) fn attempted(&mut self, well: bool) {
+        self.failures_in_a_row = if well { 0 } else { self.failures_in_a_row + 1 };
+        self.failures.gave_up |= self.failures_in_a_row >= MAX_FAILURES_IN_A_ROW;
+    }
+
     fn stored(&mut self, uploaded: Uploaded) {
-        self.failures_in_a_row = 0;
         let Uploaded { number, pending, rows, bytes, change: _ } = uploaded;
         self.job.advance(|progress| {
             progress.rows += rows;
@@ -307,8 +314,6 @@ impl SegmentStore {
             Owner::User(user) => Some(user),
         };
         if let Some(fault) = state.fault {
-            self.failures_in_a_row += 1;
-            self.failures.gave_up |= self.failures_in_a_row >= MAX_FAILURES_IN_A_ROW;
             let failed = FailedPartition { user_id, message: fault.message.clone() };
             self.failures.add(failed, fault);
         } else if let Some((storage, path)) = state.place {

@@ -71,6 +71,10 @@ impl Run {
 
     /// Waits for what was begun by [`Run::move_rows_beside`]. Only a DROP TABLE makes it fail.
     pub(super) async fn end_moves(&mut self) {
+        if !self.beside.is_empty() {
+            let tables: Vec<String> = self.tables.keys().cloned().collect();
+            self.forget_tiers(&tables);
+        }
         for ended in std::mem::take(&mut self.beside) {
             match ended.outcome.await.unwrap() {
                 Ok(_) => {}
@@ -105,6 +109,10 @@ impl Run {
 
     /// Compares the number of rows that a flush says it moved with those it had to move, and notes where they are.
     fn flushed(&mut self, tables: &[String], answer: &Answer, forced: bool) {
+        if !self.beside.is_empty() {
+            // What runs beside may have moved rows that were written after it began.
+            self.forget_tiers(tables);
+        }
         let count = |tier| -> u64 {
             let counted = tables.iter().map(|name| self.tables[name].in_tier(tier));
             counted.sum::<usize>() as u64
