@@ -9,6 +9,7 @@ use datafusion::{
         BinaryExpr, Cast, ColumnarValue, Expr, TryCast, Volatility, execution_props::ExecutionProps,
         physical_planning_context::PhysicalPlanningContext,
     },
+    optimizer::simplify_expressions::{ExprSimplifier, SimplifyContext},
     physical_expr::create_physical_expr,
 };
 
@@ -46,8 +47,11 @@ fn is_literal(expr: &Expr) -> bool {
 }
 
 fn evaluate(expr: &Expr) -> Result<ScalarValue> {
+    // Functions take arguments of the types that they have been coerced to; a parameter can have brought another.
+    let simplifier = ExprSimplifier::new(SimplifyContext::builder().build());
+    let expr = simplifier.coerce(expr.clone(), &DFSchema::empty())?;
     let physical =
-        create_physical_expr(expr, &DFSchema::empty(), &ExecutionProps::new(), &PhysicalPlanningContext::default())?;
+        create_physical_expr(&expr, &DFSchema::empty(), &ExecutionProps::new(), &PhysicalPlanningContext::default())?;
     let one_row = RecordBatchOptions::new().with_row_count(Some(1));
     let batch = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &one_row)?;
     match physical.evaluate(&batch)? {

@@ -258,6 +258,10 @@ fn properties(
     for field in columns.iter().filter(|field| is_integer(field.data_type())) {
         properties = properties.set_column_encoding(path(field), Encoding::DELTA_BINARY_PACKED);
     }
+    // Statistics leave NaN out, and who prunes by them would miss it.
+    for field in columns.iter().filter(|field| field.data_type().is_floating()) {
+        properties = properties.set_column_statistics_enabled(path(field), EnabledStatistics::None);
+    }
     // Sorted or nearly so, and with few repetitions: a dictionary would be a second copy, and zstd finds nothing.
     let own = columns.iter().filter(|field| matches!(field.name().as_str(), SEQ_COLUMN | UPDATED_COLUMN));
     let int_key = Some(key_field).filter(|field| is_integer(field.data_type()));

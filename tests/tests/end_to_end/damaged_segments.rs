@@ -16,7 +16,8 @@ use crate::support::files_below;
 
 const NAMESPACE: &str = "damage";
 const USERS: usize = 24;
-const ROWS: usize = 700;
+/// Enough for several blocks of checksums in each file.
+const ROWS: usize = 1_500;
 const QUERIES: [&str; 6] = [
     "SELECT * FROM t ORDER BY id",
     "SELECT count(*), min(n), max(n), sum(n) FROM t",
@@ -81,7 +82,11 @@ async fn fill(client: &Client) {
     client.run(&format!("CREATE NAMESPACE {NAMESPACE}")).await;
     client.run("CREATE USER TABLE t (id BIGINT PRIMARY KEY, kind TEXT, n INT, body TEXT)").await;
     for user in 0..USERS {
-        let row = |id: usize| format!("({id}, 'kind {}', {}, 'body {user} {}')", id % 5, id * 7, id * 31 % 1_009);
+        let mut rng = StdRng::seed_from_u64(user as u64);
+        let row = |id: usize| {
+            let text: String = (0..12).map(|_| format!("{:016x}", rng.random::<u64>())).collect();
+            format!("({id}, 'kind {}', {}, '{text}{}')", id % 5, id * 7, id * 31 % 1_009)
+        };
         let rows: Vec<String> = (0..ROWS).map(row).collect();
         client.user(format!("user-{user}")).run(&format!("INSERT INTO t VALUES {}", rows.join(", "))).await;
     }

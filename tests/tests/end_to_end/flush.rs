@@ -190,9 +190,9 @@ async fn tables_without_rows_to_flush_succeed_and_unknown_ones_do_not() {
     }
     assert_eq!(client.scalar("SELECT count(*) FROM typing").await, "1");
 
-    let failure = flush(&client, order(&client, "tt")).await.unwrap_err();
+    let failure = flush(&client, order(&client, "emty")).await.unwrap_err();
     let failure = expect_failure("flush", failure, "TABLE_NOT_FOUND", Code::NotFound);
-    assert_eq!(failure.meta("nearest"), "t");
+    assert_eq!(failure.meta("nearest"), "empty");
     let elsewhere = FlushTableRequest { namespace: "nowhere_at_all".to_owned(), ..order(&client, "t") };
     let failure = flush(&client, elsewhere).await.unwrap_err();
     expect_failure("flush", failure, "NAMESPACE_NOT_FOUND", Code::NotFound);

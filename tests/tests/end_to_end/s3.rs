@@ -122,7 +122,7 @@ async fn a_storage_that_cannot_be_used_is_refused() {
     let server = server_with(&SETTINGS).await;
     let client = client_of(&server.endpoint()).await;
     let missing_bucket = refused(&client, &create_storage("far", &s3.endpoint(), "no-such-bucket")).await;
-    assert_eq!(missing_bucket.reason, "STORAGE_UNREACHABLE", "{missing_bucket:#?}");
+    assert_eq!(missing_bucket.reason, "INVALID_STORAGE", "{missing_bucket:#?}");
     let unreachable = refused(&client, &create_storage("far", &nobody(), BUCKET)).await;
     assert_eq!(unreachable.reason, "STORAGE_UNREACHABLE", "{unreachable:#?}");
     for (uri, credentials) in [

@@ -155,7 +155,7 @@ impl StorageScan<'_> {
         let (pushed, rest) = self.conditions(&segments, schema.table_schema())?;
         let mut columns = spec.projection.clone();
         let mut needed: Vec<usize> =
-            rest.iter().flat_map(|condition| collect_columns(condition)).map(|column| column.index()).collect();
+            rest.iter().flat_map(collect_columns).map(|column| column.index()).collect();
         needed.sort_unstable();
         needed.retain(|index| !columns.contains(index));
         needed.dedup();
