@@ -70,9 +70,11 @@ fn rocks_bounds_the_memory_of_all_keyspaces_together() {
             backend.write(batch, A).unwrap();
         }
     }
+    // The tables that are empty take a little, too.
+    const ROOM: usize = 64 << 10;
     let memory = || Keyspace::ALL.iter().map(|keyspace| backend.size(*keyspace).unwrap().memory_bytes).sum::<u64>();
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    while memory() > LIMIT as u64 {
+    while memory() > (LIMIT + ROOM) as u64 {
         assert!(std::time::Instant::now() < deadline, "{} bytes stay in memory", memory());
         std::thread::sleep(std::time::Duration::from_millis(10));
     }

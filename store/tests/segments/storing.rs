@@ -86,12 +86,12 @@ fn errors_of_storages_are_told_apart() {
         (generic(io::ErrorKind::ConnectionRefused), "Unreachable", true),
         (Error::Generic { store: "S3", source: "status code: 507 Insufficient Storage".into() }, "Full", true),
         (Error::Generic { store: "S3", source: "status code: 503 Slow Down".into() }, "Unreachable", true),
-        (Error::Generic { store: "S3", source: source() }, "Other", false),
+        (Error::Generic { store: "S3", source: source() }, "Other", true),
         (Error::NotFound { path: file(), source: source() }, "NotFound", false),
         (Error::PermissionDenied { path: file(), source: source() }, "Denied", false),
         (Error::Unauthenticated { path: file(), source: source() }, "Denied", false),
         (Error::AlreadyExists { path: file(), source: source() }, "Exists", false),
-        (Error::NotSupported { source: source() }, "Other", false),
+        (Error::NotSupported { source: source() }, "Other", true),
     ];
     for (error, name, transient) in cases {
         let seen = SegmentError::from_store(&error, "f");

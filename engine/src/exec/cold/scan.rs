@@ -154,8 +154,7 @@ impl StorageScan<'_> {
         let schema = table_schema(&spec.table, &spec.full_schema);
         let (pushed, rest) = self.conditions(&segments, schema.table_schema())?;
         let mut columns = spec.projection.clone();
-        let mut needed: Vec<usize> =
-            rest.iter().flat_map(collect_columns).map(|column| column.index()).collect();
+        let mut needed: Vec<usize> = rest.iter().flat_map(collect_columns).map(|column| column.index()).collect();
         needed.sort_unstable();
         needed.retain(|index| !columns.contains(index));
         needed.dedup();

