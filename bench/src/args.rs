@@ -29,13 +29,19 @@ Workloads (clients by default):
   cached-plan        a SELECT with parameters again and again (1), compared with the same SELECT under an alias that is
                      new each time, so that its plan is not in the cache: here the figures to look at are the ratios
                      of latency (p50_ratio, mean_ratio), which should be far below 1
-  cold-scan          the same over 1,000,000 rows of a SHARED table, all flushed (1). Limit: DataFusion alone on the same
+  cold-scan          the same over 5,000,000 rows of a SHARED table, all flushed (1). Limit: DataFusion alone on the same
                      segment files
   cold-scan-updated  the same after an UPDATE of every hundredth row (1). Limit: as cold-scan
   mixed-scan         a filter and the aggregate over 1,000,000 rows of a SHARED table, half of them flushed (1). Limit:
                      DataFusion on the same segment files and the other rows in memory
   cold-point-read    SELECT * of one row by key among 200 segments whose key ranges all overlap (1, 16). Limits: the
                      echo, and the same read of a hot row
+  partitions-scan    the aggregate over one user's rows (1, 16), and over those of all users (1), in a USER table with 20
+                     rows of each of 10,000 users, all flushed. Limits: DataFusion alone on the same segment files; for
+                     one user's rows the echo, too
+  compaction         COMPACT TABLE of 1,000,000 rows of a SHARED table in 20 segments, once with key ranges one after the
+                     other, once with key ranges that all overlap. Limit: arrow's Parquet reader and writer alone, with
+                     the same settings, on the same files
   flush              FLUSH TABLE of 1,000,000 rows of a SHARED table. Limit: arrow's Parquet writer alone, with the same
                      settings, on the same rows in memory
   flush-interference point reads and durable INSERTs (8 clients each) while a table of 1,000,000 rows is flushed. Limit:
@@ -119,6 +125,8 @@ pub(crate) enum Workload {
     ColdScanUpdated,
     MixedScan,
     ColdPointRead,
+    PartitionsScan,
+    Compaction,
     Flush,
     FlushInterference,
     Shutdown,
@@ -136,6 +144,8 @@ impl Workload {
                 | Self::ColdScanUpdated
                 | Self::MixedScan
                 | Self::ColdPointRead
+                | Self::PartitionsScan
+                | Self::Compaction
                 | Self::Flush
                 | Self::FlushInterference
                 | Self::Shutdown
@@ -144,7 +154,7 @@ impl Workload {
     }
 }
 
-const NAMED: [(&str, Workload); 15] = [
+const NAMED: [(&str, Workload); 17] = [
     ("point-read", Workload::PointRead),
     ("conversation-read", Workload::ConversationRead),
     ("insert", Workload::Insert),
@@ -156,6 +166,8 @@ const NAMED: [(&str, Workload); 15] = [
     ("cold-scan-updated", Workload::ColdScanUpdated),
     ("mixed-scan", Workload::MixedScan),
     ("cold-point-read", Workload::ColdPointRead),
+    ("partitions-scan", Workload::PartitionsScan),
+    ("compaction", Workload::Compaction),
     ("flush", Workload::Flush),
     ("flush-interference", Workload::FlushInterference),
     ("shutdown", Workload::Shutdown),
@@ -274,7 +286,7 @@ mod tests {
         assert!(parse(&["load-parquet"]).unwrap().workloads().is_err());
         assert!(parse(&["instert"]).unwrap().workloads().is_err());
         assert!(parse(&["flush-users"]).unwrap().workloads().is_err());
-        for own in ["idle", "cold-scan", "flush", "shutdown"] {
+        for own in ["idle", "cold-scan", "partitions-scan", "compaction", "flush", "shutdown"] {
             assert!(parse(&["--server", "http://[::1]:2900", own]).unwrap().workloads().is_err());
         }
         let all = parse(&["--server", "http://[::1]:2900", "all"]).unwrap().workloads().unwrap();

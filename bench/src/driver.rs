@@ -197,7 +197,8 @@ async fn drive<C: Client>(mut client: C, from: Instant, until: Instant) -> (C, M
     }
     let begin = Instant::now();
     let mut at = begin;
-    while at < until {
+    // One call at least, even if those of the warm-up took all of the time.
+    loop {
         let outcome = client.call().await;
         let now = Instant::now();
         match outcome {
@@ -208,6 +209,9 @@ async fn drive<C: Client>(mut client: C, from: Instant, until: Instant) -> (C, M
             }
         }
         at = now;
+        if at >= until {
+            break;
+        }
     }
     let seconds = (at - begin).as_secs_f64();
     let rate = if seconds > 0.0 { part.operations() as f64 / seconds } else { 0.0 };

@@ -1,12 +1,13 @@
 //! `kalam-bench`: throughput and latency of KalamDB under load, beside what the machine allows.
 //!
 //! Closed-loop clients run a workload against a server over gRPC, and, in alternating slices of the same run, against
-//! the workload's physical limit: a bare tonic echo of the same bytes, a bare RocksDB put loop with group commit, or
-//! DataFusion on the same rows in memory. `kalam-bench --help` lists workloads and options.
+//! the workload's physical limit: a bare tonic echo of the same bytes, a bare RocksDB put loop with group commit,
+//! DataFusion on the same rows in memory or on the same files. `kalam-bench --help` lists workloads and options.
 //!
 //! * [`driver`]: clients, slices, histograms.
 //! * [`workloads`]: what is measured. [`limits`]: what it is compared with.
-//! * [`wire`]: SQL over gRPC. [`servers`]: the server under test. [`data`]: the rows. [`report`]: the output.
+//! * [`wire`]: SQL over gRPC. [`servers`]: the server under test. [`data`]: the rows. [`report`] and [`progress`]: the
+//!   output.
 //!
 //! All processes share the machine's cores: the clients take their part of them both from the server and from its
 //! limit, so ratios say more than absolute figures.
@@ -16,6 +17,7 @@ mod data;
 mod driver;
 mod error;
 mod limits;
+mod progress;
 mod report;
 mod servers;
 mod wire;

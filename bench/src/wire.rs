@@ -77,10 +77,7 @@ pub(crate) struct Traffic<'a> {
 impl Traffic<'_> {
     /// Connects the clients to a server.
     pub(crate) async fn connect(&self, url: &str) -> Result<Pool<SqlClient>> {
-        let mut channels = Vec::new();
-        for _ in 0..self.connections.min(self.clients).max(1) {
-            channels.push(connect(url).await?);
-        }
+        let channels = self.channels(url).await?;
         let client = |(index, channel): (usize, &Channel)| {
             Ok(SqlClient {
                 query: QueryServiceClient::new(channel.clone()),
@@ -91,6 +88,15 @@ impl Traffic<'_> {
         };
         let clients = channels.iter().cycle().take(self.clients).enumerate().map(client).collect::<Result<_>>()?;
         Ok(Pool::new(clients))
+    }
+
+    /// Opens the connections that the clients share.
+    pub(crate) async fn channels(&self, url: &str) -> Result<Vec<Channel>> {
+        let mut channels = Vec::new();
+        for _ in 0..self.connections.min(self.clients).max(1) {
+            channels.push(connect(url).await?);
+        }
+        Ok(channels)
     }
 
     /// Makes one call and answers with the whole response, checked.
@@ -145,4 +151,14 @@ pub(crate) fn values_clause(rows: usize, columns: usize) -> String {
         format!("({})", parameters.join(", "))
     };
     (0..rows).map(row).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_numbered_row_by_row() {
+        assert_eq!(values_clause(2, 3), "($1, $2, $3), ($4, $5, $6)");
+    }
 }

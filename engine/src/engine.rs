@@ -25,8 +25,8 @@ use crate::{
     env::Env,
     error::{Error, Reason, Result},
     exec::{
-        Caches, ColdTables, ColdTier, ConflictTurns, QueryRuntime, SnapshotRegistry, SnapshotSource, StatementContext,
-        corrupt, from_store, template_state,
+        Caches, ColdTables, ColdTier, ConflictTurns, HotImages, MarkCache, QueryRuntime, SnapshotRegistry,
+        SnapshotSource, StatementContext, corrupt, from_store, template_state,
     },
     ids::IdSource,
     jobs::{Expiry, JobHooks, JobParts, Jobs, NoHooks},
@@ -70,6 +70,7 @@ pub(crate) struct Shared {
     pub(crate) storages: Arc<Storages>,
     pub(crate) snapshots: SnapshotRegistry,
     pub(crate) cold: Arc<ColdTier>,
+    pub(crate) hot_images: Arc<HotImages>,
     pub(crate) jobs: Arc<Jobs>,
     pub(crate) template: Arc<SessionState>,
     pub(crate) runtime: QueryRuntime,
@@ -132,11 +133,17 @@ impl Engine {
             ConstantEvaluator::new(Arc::clone(&template)),
             Arc::clone(&env),
         )?;
-        let storages = open_storages(&settings, data_dir.as_ref(), backend.as_ref(), &catalog, &committer, &env)?;
+        let parts = storage_parts(&settings, data_dir.as_ref(), &catalog, &committer, &env, &hooks);
+        let storages = Storages::load(backend.snapshot().as_ref(), parts)?;
         let stores = hooks.stores(Arc::clone(&storages) as Arc<dyn SegmentStores>);
+        let segment_settings = SegmentSettings {
+            reader_cache_bytes: settings.segment_cache_bytes,
+            checksum_cache_bytes: settings.checksum_cache_bytes,
+        };
         let cold = Arc::new(ColdTier {
-            segments: Arc::new(Segments::new(Arc::clone(&backend), stores, SegmentSettings::default())),
+            segments: Arc::new(Segments::new(Arc::clone(&backend), stores, segment_settings)),
             tables: ColdTables::load(backend.snapshot().as_ref())?,
+            marks: MarkCache::new(settings.mark_cache_bytes),
         });
         let parts = JobParts {
             backend: Arc::clone(&backend),
@@ -145,11 +152,13 @@ impl Engine {
             ids: Arc::clone(&ids),
             node_id: settings.node_id,
             hooks,
+            write_grace: write_grace(&settings),
         };
         let jobs = Arc::new(Jobs::open(parts, &settings.flush)?);
         let runtime = QueryRuntime::new(&settings, spill_dir(&settings, data_dir.as_ref())?)?;
         let shared = Arc::new(Shared {
             caches: Caches::new(settings.plan_cache_entries),
+            hot_images: HotImages::new(&settings.hot_image),
             settings_table: settings_table.into(),
             settings,
             env,
@@ -233,6 +242,7 @@ impl Shared {
             Arc::clone(&self.jobs),
             SnapshotSource {
                 cold: Arc::clone(&self.cold),
+                hot_images: Arc::clone(&self.hot_images),
                 backend: Arc::clone(&self.backend),
                 committer: self.committer.clone(),
                 registry: self.snapshots.clone(),
@@ -265,16 +275,16 @@ fn open_store(settings: &EngineSettings) -> Result<(Arc<dyn StorageBackend>, Opt
     Ok((Arc::new(backend), Some(data_dir)))
 }
 
-fn open_storages(
+fn storage_parts(
     settings: &EngineSettings,
     data_dir: Option<&DataDir>,
-    backend: &dyn StorageBackend,
     catalog: &Catalog,
     committer: &Committer,
     env: &Arc<dyn Env>,
-) -> Result<Arc<Storages>> {
+    hooks: &Arc<dyn JobHooks>,
+) -> StorageParts {
     let data_dir = data_dir.map(|dir| dir.path().to_path_buf());
-    let parts = StorageParts {
+    StorageParts {
         local: data_dir.as_ref().map(|dir| dir.join("storage")),
         data_dir,
         roots: settings.storage_roots.clone(),
@@ -286,8 +296,14 @@ fn open_storages(
         catalog: catalog.clone(),
         committer: committer.clone(),
         env: Arc::clone(env),
-    };
-    Storages::load(backend.snapshot().as_ref(), parts)
+        hooks: Arc::clone(hooks),
+    }
+}
+
+/// Twice as long as a storage's client can be busy with one write.
+fn write_grace(settings: &EngineSettings) -> Duration {
+    let tries = u32::try_from(settings.storage_max_retries).unwrap_or(u32::MAX).saturating_add(1);
+    Duration::from_secs(settings.storage_request_timeout_s).saturating_mul(tries).saturating_mul(2)
 }
 
 fn from_data_dir(error: DataDirError) -> Error {

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use serde::{Deserialize, Serialize};
+
 /// Result of an engine operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -41,9 +43,9 @@ pub enum ErrorKind {
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $text:literal => $kind:ident,)*) => {
         /// Stable names of what went wrong; the API's `ErrorReason` documents each.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[allow(missing_docs, reason = "each is documented once, in proto/kalamdb/v1/errors.proto")]
-        pub enum Reason { $($name,)* }
+        pub enum Reason { $(#[serde(rename = $text)] $name,)* }
 
         impl Reason {
             /// Every reason there is.

@@ -45,7 +45,7 @@ pub use exec::{Body, Parameter, PartitionStats, ResultColumn, RowStream, Stateme
 pub use ids::{IdSource, MAX_NODE_ID};
 pub use jobs::{
     FailedPartition, JobHooks, JobId, JobProgress, JobRecord, JobStatus, JobStep, JobTable, JobTrigger, JobType,
-    NoHooks,
+    NoHooks, StorageStep,
 };
 pub use kalamdb_store::{
     ids::{CommitSeq, InvalidUserId, UserId},
@@ -53,7 +53,7 @@ pub use kalamdb_store::{
     object::{InvalidSecretKey, SecretKey},
 };
 pub use session::{Execution, Request, Session};
-pub use settings::{CompactionSettings, EngineSettings, FlushSettings, SettingInfo, StorageSettings};
+pub use settings::{CompactionSettings, EngineSettings, FlushSettings, HotImageSettings, SettingInfo, StorageSettings};
 pub use sizes::{KeyspaceSize, StorageSize};
 pub use sql::{StorageKind, TableKind};
 pub use storage::StorageInfo;

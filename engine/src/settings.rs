@@ -25,6 +25,14 @@ pub struct EngineSettings {
     pub write_buffer_bytes: usize,
     /// RocksDB's block cache. Default: 256 MiB.
     pub block_cache_bytes: usize,
+    /// Footers, page indexes and key filters of segments that are kept in memory. Default: 64 MiB.
+    pub segment_cache_bytes: u64,
+    /// Checksums of segments that are kept in memory. Default: 8 MiB.
+    pub checksum_cache_bytes: u64,
+    /// Deletion marks of segments that are kept in memory. Default: 32 MiB.
+    pub mark_cache_bytes: u64,
+    /// Images of the hot rows of partitions that are scanned often.
+    pub hot_image: HotImageSettings,
     /// Writes are refused with DISK_FULL while less than this is free where the data is. Default: 64 MiB.
     pub min_free_disk_bytes: u64,
     /// Threads that run DataFusion plans; 0: one for each core. Default: 0.
@@ -71,6 +79,24 @@ pub struct EngineSettings {
     /// This node's number in SNOWFLAKE_ID(), 0 to 1,023; two servers that share clients' ids need two numbers.
     /// Default: 0.
     pub node_id: u16,
+}
+
+/// Which hot rows are kept in memory as columns, beside where they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HotImageSettings {
+    /// Memory of all images; one has at most half of it; 0: none are made. While one is made or brought up to date, up to
+    /// half as much again. Default: 128 MiB.
+    pub bytes: u64,
+    /// A partition with fewer hot rows gets none. Default: 1,000.
+    pub min_rows: u64,
+    /// About how many rows are made anew when one of them changes. Default: 8,192.
+    pub chunk_rows: usize,
+}
+
+impl Default for HotImageSettings {
+    fn default() -> Self {
+        Self { bytes: 128 * 1024 * 1024, min_rows: 1_000, chunk_rows: 8_192 }
+    }
 }
 
 /// How tables are flushed.
@@ -133,6 +159,10 @@ impl Default for EngineSettings {
             durability: Durability::Sync,
             write_buffer_bytes: 64 * MIB,
             block_cache_bytes: 256 * MIB,
+            segment_cache_bytes: 64 * MIB as u64,
+            checksum_cache_bytes: 8 * MIB as u64,
+            mark_cache_bytes: 32 * MIB as u64,
+            hot_image: HotImageSettings::default(),
             min_free_disk_bytes: 64 * MIB as u64,
             query_threads: 0,
             query_memory_bytes: 256 * MIB,

@@ -98,7 +98,7 @@ fn sum(snapshot: &dyn Snapshot) -> Result<BTreeMap<StorageId, StorageSize>> {
                 cursor.advance().map_err(from_store)?;
             }
             // Nothing but marks follows in this partition, and there may be millions of them.
-            SegmentsKey::Mark(..) => match KeyRange::prefix(&row_prefix(&partition)).end {
+            SegmentsKey::Mark(..) | SegmentsKey::MarkList(..) => match KeyRange::prefix(&row_prefix(&partition)).end {
                 Bound::Excluded(next) => cursor.seek(&next).map_err(from_store)?,
                 Bound::Included(_) | Bound::Unbounded => break,
             },

@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
-use kalamdb_engine::{Reason, Role};
+use futures::StreamExt;
+use kalamdb_engine::{Body, Reason, Role};
 
-use crate::harness::{Client, Db, int, table, text};
+use crate::harness::{Client, Db, int, table, text, texts};
 
 /// Where the rows of a table lie when it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -316,6 +317,73 @@ async fn conditions_and_limits_reach_the_files() {
     assert_eq!(admin.rows("SELECT id FROM s ORDER BY id DESC LIMIT 3").await, table(&[["5000"], ["3000"], ["2999"]]));
     let limited = plan(&admin, "SELECT id FROM s LIMIT 3").await;
     assert!(limited.contains("limit=3"), "{limited}");
+}
+
+#[tokio::test]
+async fn the_last_rows_are_found_in_large_segments() {
+    let db = Db::memory().await;
+    db.admin().run("CREATE SHARED TABLE s (id BIGINT PRIMARY KEY, c INT, body TEXT)").await;
+    let admin = db.admin();
+    // Two segments, the second of two row groups.
+    for (first, last) in [(1, 20_000), (20_001, 100_000), (100_001, 160_000)] {
+        let rows = format!("SELECT value, value % 97, 'row ' || value FROM generate_series({first}, {last})");
+        admin.run(format!("INSERT INTO s {rows}")).await;
+        if first != 20_001 {
+            flush(&db, "s").await;
+        }
+    }
+    let expected = |rows: Vec<i64>| rows.into_iter().map(|id| vec![id.to_string()]).collect::<Vec<_>>();
+    let last_of =
+        |c: i64, below: i64, count: usize| expected((1..below).rev().filter(|id| id % 97 == c).take(count).collect());
+    let piecewise = plan(&admin, "SELECT id FROM s ORDER BY id DESC LIMIT 5").await;
+    assert!(piecewise.matches(".parquet").count() > 2, "{piecewise}");
+    for round in 0..3 {
+        let top = if round == 0 { 160_001 } else { 159_001 };
+        for (count, below) in [(1, top), (50, top), (3_000, top), (50, 140_000), (700, 30_000), (20, 1_500)] {
+            let all = expected((1..below).rev().take(count).collect());
+            let sql = format!("SELECT id FROM s WHERE id < {below} ORDER BY id DESC LIMIT {count}");
+            assert_eq!(admin.rows(sql).await, all, "{count} below {below}");
+            let sql = format!("SELECT id FROM s WHERE id < {below} AND c = 13 ORDER BY id DESC LIMIT {count}");
+            assert_eq!(admin.rows(sql).await, last_of(13, below, count), "{count} of 13 below {below}");
+        }
+        let rare = admin.rows("SELECT id FROM s WHERE body = 'row 17' ORDER BY id DESC LIMIT 2").await;
+        assert_eq!(rare, table(&[["17"]]));
+        match round {
+            // Marks at the end, a whole first piece and more; then hot rows in place of cold ones.
+            0 => admin.run("DELETE FROM s WHERE id > 159000").await,
+            _ => admin.run("UPDATE s SET body = 'changed' WHERE id > 155000 AND id % 3 = 0").await,
+        };
+    }
+}
+
+#[tokio::test]
+async fn a_query_keeps_its_rows_while_they_are_marked() {
+    let db = Db::memory().await;
+    db.admin().run("CREATE SHARED TABLE s (id BIGINT PRIMARY KEY, n BIGINT)").await;
+    let admin = db.admin();
+    admin.run("INSERT INTO s SELECT value, 0 FROM generate_series(0, 99999)").await;
+    flush(&db, "s").await;
+    for round in 0..4_usize {
+        let mut execution = admin.session.execute(admin.request("SELECT id, n FROM s", &[]));
+        let Body::Rows(mut running) = execution.next().await.unwrap().unwrap().body else { panic!("no rows") };
+        let mut seen = texts(&running.next().await.unwrap().unwrap());
+        admin.run(format!("DELETE FROM s WHERE id % 1000 = {round}")).await;
+        admin.run(format!("UPDATE s SET n = n + 1 WHERE id % 500 = {}", 100 + round)).await;
+        // Another query reads the new marks before the first one goes on.
+        let (rows, changed) = (100_000 - 100 * round, 200 * round);
+        let after = table(&[[&(rows - 100).to_string(), &(changed + 200).to_string()]]);
+        assert_eq!(admin.rows("SELECT count(*), sum(n) FROM s").await, after);
+        while let Some(batch) = running.next().await {
+            seen.extend(texts(&batch.unwrap()));
+        }
+        assert_eq!((seen.len(), seen.iter().filter(|row| row[1] == "1").count()), (rows, changed), "round {round}");
+        if round == 2 {
+            admin.run("COMPACT TABLE s").await;
+            assert_eq!(admin.rows("SELECT count(*), sum(n) FROM s").await, after);
+        }
+    }
+    let stats = admin.rows("SHOW TABLE STATS s").await;
+    assert_eq!((stats[0][1].as_str(), stats[0][3].as_str()), ("800", "98800"));
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Statements about the cold tier: where tables are flushed to, when, and what is shown of it.
 
-use kalamdb_engine::{EngineSettings, Reason, Role, StorageSettings};
+use kalamdb_engine::{EngineSettings, JobStatus, Reason, Role, StorageSettings};
 
 use crate::harness::{Client, Db, small, table};
 
@@ -135,8 +135,18 @@ async fn what_cannot_be_flushed() {
     let db = Db::memory().await;
     let admin = db.admin();
     admin.run("CREATE STREAM TABLE stream (id BIGINT PRIMARY KEY AUTO_INCREMENT) TTL '1 hour'").await;
-    let error = admin.fails(Reason::InvalidStatement, "FLUSH TABLE stream").await;
-    assert!(error.message().contains("STREAM table"), "{error}");
+    admin.run("INSERT INTO stream DEFAULT VALUES; INSERT INTO stream DEFAULT VALUES").await;
+    for statement in ["FLUSH TABLE stream", "FLUSH TABLE stream FORCE"] {
+        let flushed = admin.run(statement).await;
+        let expected = "FLUSH 0 rows, 0 segments; rows of STREAM tables expire, and are never flushed";
+        assert_eq!((flushed.row_count, flushed.message.as_str()), (0, expected), "{statement}");
+    }
+    assert_eq!(admin.run("COMPACT TABLE stream").await.row_count, 0);
+    let handle = admin.session.flush_table("app", "stream", true).unwrap();
+    let ended = handle.ended().await;
+    assert_eq!((ended.status, ended.progress.rows, ended.reason), (JobStatus::Completed, 0, None));
+    assert!(ended.result.is_some_and(|result| result.contains("STREAM")));
+    assert_eq!(admin.value("SELECT count(*) FROM stream").await, "2");
     for statement in ["FLUSH TABLE", "FLUSH TABLE", "COMPACT TABLE", "SHOW TABLE STATS"] {
         let error = admin.fails(Reason::TableNotFound, format!("{statement} steam")).await;
         assert_eq!(error.metadata().get("nearest").map(String::as_str), Some("stream"));

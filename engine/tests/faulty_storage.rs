@@ -4,7 +4,10 @@ mod store;
 
 use std::{
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -43,6 +46,15 @@ async fn no_orphans(db: &Db, faults: &Faults) {
 async fn tiers(db: &Db, name: &str) -> [String; 2] {
     let rows = db.admin().rows(format!("SHOW TABLE STATS {name}")).await;
     [rows[0][1].clone(), rows[0][3].clone()]
+}
+
+/// What a statement fails with because of a fault.
+fn reason_of(fault: Fault) -> Reason {
+    match fault {
+        Fault::Full => Reason::DiskFull,
+        Fault::Denied => Reason::StorageDenied,
+        _ => Reason::StorageUnreachable,
+    }
 }
 
 async fn fill(client: &Client, keys: std::ops::Range<i64>) {
@@ -87,14 +99,18 @@ async fn rows_stay_hot_while_a_storage_is_away() {
         let ana = db.user("ana");
         fill(&ana, 0..50).await;
         faults.all(Call::Put, fault);
-        let error = db.admin().fails(Reason::StorageUnreachable, "FLUSH TABLE t FORCE").await;
+        let reason = reason_of(fault);
+        let error = db.admin().fails(reason, "FLUSH TABLE t FORCE").await;
+        assert_eq!(db.admin().fails(reason, "FLUSH ALL TABLES FORCE").await.reason(), reason);
         let said = if fault == Fault::Full { "full" } else { "storage" };
         assert!(error.message().contains(said), "{fault:?}: {error}");
         assert_eq!(tiers(&db, "t").await, ["50", "0"], "{fault:?}");
         let jobs = db.admin().rows("SELECT status, result, trace FROM system.jobs WHERE type = 'flush'").await;
-        assert_eq!(jobs.len(), 1, "{jobs:?}");
-        assert_eq!(jobs[0][0], "failed");
-        assert!(jobs[0][1].contains(said) && jobs[0][2] != "NULL", "{jobs:?}");
+        assert_eq!(jobs.len(), 2, "{jobs:?}");
+        for job in jobs {
+            assert_eq!(job[0], "failed");
+            assert!(job[1].contains(said) && job[2] != "NULL", "{job:?}");
+        }
 
         // Life goes on.
         ana.run("UPDATE t SET body = 'changed' WHERE id < 10").await;
@@ -221,7 +237,7 @@ async fn cold_rows_that_cannot_be_read_are_an_error() {
             "DELETE FROM t WHERE body = 'row 3'",
             "INSERT INTO t VALUES (8, 'x') ON CONFLICT (id) DO UPDATE SET body = concat(t.body, 'x')",
         ] {
-            let error = ana.fails(Reason::StorageUnreachable, sql).await;
+            let error = ana.fails(reason_of(fault), sql).await;
             assert!(error.message().contains(".parquet"), "the file is named: {error}");
         }
         // Hot rows need no storage.
@@ -263,6 +279,51 @@ async fn files_that_cannot_be_deleted_are_deleted_later() {
     assert_eq!(db.admin().value("SELECT sum(id) FROM t").await, "925");
 }
 
+/// The client gave up on a write, the file was deleted, and then the storage writes it after all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_takes_effect_late_leaves_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let faults = Faults::new();
+    let mut settings = EngineSettings { storage: StorageSettings::Directory(dir.path().to_path_buf()), ..small() };
+    settings.flush.retry_interval_ms = 5;
+    // A write can be late by twice as much.
+    settings.storage_request_timeout_s = 2;
+    settings.storage_max_retries = 0;
+    let db = Db::with_hooks(settings, faults.hooks()).await;
+    db.admin().run("CREATE SHARED TABLE t (id BIGINT PRIMARY KEY, body TEXT)").await;
+    fill(&db.admin(), 0..100).await;
+    let deletions = Arc::new(AtomicUsize::new(0));
+    let (mut is_first, counted) = (true, Arc::clone(&deletions));
+    faults.plan(move |call, _| match call {
+        Call::Put if std::mem::take(&mut is_first) => Fault::Late,
+        Call::Delete => {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Fault::Nothing
+        }
+        _ => Fault::Nothing,
+    });
+    assert_eq!(db.admin().run("FLUSH TABLE t FORCE").await.row_count, 100);
+    let until = Instant::now() + SWEEP_LIMIT;
+    let wait_for = async |what: &str, count: usize| {
+        while deletions.load(Ordering::Relaxed) < count {
+            assert!(Instant::now() < until, "{what}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    wait_for("the file is deleted before it is there", 1).await;
+    assert_eq!(faults.files().await.len(), 1);
+    faults.release(1);
+    while faults.files().await.len() < 2 {
+        assert!(Instant::now() < until, "the late file is there");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    wait_for("the file is deleted once more", 2).await;
+    no_orphans(&db, &faults).await;
+    assert_eq!(db.admin().value("SELECT count(*) FROM t").await, "100");
+    // Once in the records, whatever was done again.
+    assert_eq!(db.admin().value("SELECT count(*) FROM system.jobs WHERE type = 'sweep'").await, "1");
+}
+
 #[tokio::test]
 async fn a_compaction_that_fails_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
@@ -284,7 +345,7 @@ async fn a_compaction_that_fails_changes_nothing() {
         let outcome = db.admin().try_run("COMPACT TABLE t").await;
         faults.none();
         if let Err(error) = outcome {
-            assert_eq!(error.reason(), Reason::StorageUnreachable, "{call:?} {fault:?}: {error}");
+            assert_eq!(error.reason(), reason_of(fault), "{call:?} {fault:?}: {error}");
         } else {
             assert_eq!(call, Call::Get, "{fault:?}: nothing was written");
         }

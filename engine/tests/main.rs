@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics fails")]
 
 mod bad_input;
+mod cold_costs;
 mod cold_reads;
 mod cold_statements;
 mod concurrency;
@@ -10,6 +11,7 @@ mod fake_s3;
 mod faulty_storage;
 mod flush;
 mod harness;
+mod hot_images;
 mod isolation;
 mod job_steps;
 mod limits;

@@ -231,6 +231,9 @@ async fn uuids_are_compared_in_any_form() {
             "NOT u <> $1",
             "CASE u WHEN $1 THEN true END",
             "$1 = ANY (us)",
+            "u = ANY ([$1])",
+            "u = ANY (['00000000000000000000000000000000', $1])",
+            "u = ANY (['{ABCDEF00-0000-0000-0000-000000000000}', $1, 'ABCDEF00000000000000000000000000', $1])",
             "id IN (SELECT id FROM t WHERE u = $1)",
             "EXISTS (SELECT 1 FROM t AS o WHERE t.u = $1 AND o.id = t.id)",
             "id = 1 AND u = $1",
@@ -279,4 +282,6 @@ async fn uuids_are_compared_in_any_form() {
     let error = ana.fails_with(Reason::InvalidValue, "SELECT id FROM t WHERE u = $1", &[text("x")]).await;
     assert!(error.message().contains("is not a valid UUID"), "{error}");
     ana.fails_with(Reason::InvalidValue, "SELECT id FROM t WHERE u = $1 OR s = $1", &[text("x")]).await;
+    let among = format!("SELECT id FROM t WHERE u = ANY (['{KEPT}', $1])");
+    ana.fails_with(Reason::InvalidValue, among, &[text("x")]).await;
 }

@@ -15,6 +15,7 @@ mod cli;
 pub mod config;
 mod convert;
 mod errors;
+mod failpoint;
 mod identity;
 mod limits;
 mod run;

@@ -9,12 +9,13 @@ use std::{
 };
 
 use clap::Parser;
-use kalamdb_engine::SystemEnv;
+use kalamdb_engine::{JobHooks, SystemEnv};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     cli::{Cli, CliCommand, ConfigCommand},
     config::{self, LoadedConfig},
+    failpoint,
     server::Server,
     telemetry::logs,
 };
@@ -62,6 +63,7 @@ fn run(loaded: &LoadedConfig) -> Result<(), String> {
     let filter = config::parse_level(&loaded.config.log.level)?;
     logs::start(loaded.config.log.format, filter);
     logs::log_panics();
+    let hooks = failpoint::hooks(&loaded.config)?;
 
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     runtime.enable_all().thread_name("kalamdb-io");
@@ -69,16 +71,16 @@ fn run(loaded: &LoadedConfig) -> Result<(), String> {
         runtime.worker_threads(loaded.config.server.worker_threads);
     }
     let runtime = runtime.build().map_err(|error| format!("cannot start threads: {error}"))?;
-    let outcome = runtime.block_on(serve(loaded));
+    let outcome = runtime.block_on(serve(loaded, hooks));
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
 }
 
-async fn serve(loaded: &LoadedConfig) -> Result<(), String> {
+async fn serve(loaded: &LoadedConfig, hooks: Arc<dyn JobHooks>) -> Result<(), String> {
     // Before anything else, so that a signal during the start is not lost.
     let mut signals = Signals::new().map_err(|error| format!("cannot wait for signals: {error}"))?;
     let server = tokio::select! {
-        started = Server::start(loaded, Arc::new(SystemEnv)) => started.map_err(|error| error.to_string())?,
+        started = Server::start_with_hooks(loaded, Arc::new(SystemEnv), hooks) => started.map_err(|error| error.to_string())?,
         name = signals.next() => {
             tracing::info!("{name} during the start");
             return Ok(());

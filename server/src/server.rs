@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use kalamdb_engine::{Caller, Engine, Env, UserId};
+use kalamdb_engine::{Caller, Engine, Env, JobHooks, NoHooks, UserId};
 use kalamdb_proto::v1::{
     admin_service_server::AdminServiceServer, flush_service_server::FlushServiceServer,
     query_service_server::QueryServiceServer,
@@ -49,6 +49,18 @@ impl Server {
     /// # Errors
     /// When the port cannot be bound or the data directory cannot be opened.
     pub async fn start(loaded: &LoadedConfig, env: Arc<dyn Env>) -> Result<Self, StartError> {
+        Self::start_with_hooks(loaded, env, Arc::new(NoHooks)).await
+    }
+
+    /// The same as [`Server::start`], with something that is called between the steps of background jobs. For tests.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub async fn start_with_hooks(
+        loaded: &LoadedConfig,
+        env: Arc<dyn Env>,
+        hooks: Arc<dyn JobHooks>,
+    ) -> Result<Self, StartError> {
         let config = &loaded.config;
         let wanted = config.server.listen_address().map_err(StartError)?;
         let listener = Listener::bind(wanted, ConnectionSettings::from(config)).await;
@@ -57,7 +69,7 @@ impl Server {
         let metrics = Metrics::install().map_err(StartError)?;
         let dev_caller = dev_caller(config)?;
 
-        let engine = open_engine(loaded, Arc::clone(&env)).await?;
+        let engine = open_engine(loaded, Arc::clone(&env), hooks).await?;
         let (health, health_service) = health().await;
         let stopping = CancellationToken::new();
         let calls_end = CancellationToken::new();
@@ -148,10 +160,14 @@ fn cannot_listen(address: SocketAddr, error: &io::Error) -> StartError {
     StartError(format!("cannot listen on {address}: {what}"))
 }
 
-async fn open_engine(loaded: &LoadedConfig, env: Arc<dyn Env>) -> Result<Arc<Engine>, StartError> {
+async fn open_engine(
+    loaded: &LoadedConfig,
+    env: Arc<dyn Env>,
+    hooks: Arc<dyn JobHooks>,
+) -> Result<Arc<Engine>, StartError> {
     let settings = loaded.config.engine_settings();
     let table = loaded.settings();
-    let opened = tokio::task::spawn_blocking(move || Engine::open(settings, table, env)).await;
+    let opened = tokio::task::spawn_blocking(move || Engine::open_with_hooks(settings, table, env, hooks)).await;
     let failed = |reason: String| {
         let reason = reason.split_whitespace().collect::<Vec<_>>().join(" ");
         StartError(format!("cannot open the data in {}: {reason}", loaded.config.storage.data_dir))

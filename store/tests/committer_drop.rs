@@ -37,7 +37,7 @@ fn entry(id: u64) -> SegmentEntry {
 fn flush(partition: Partition, id: u64) -> PreparedCommit {
     let mut keys = PackedKeys::new();
     (1..=2).for_each(|key| keys.push(&PrimaryKey::from_i64(key)));
-    let add = vec![NewSegment { entry: entry(id), checksums: vec![1], keys }];
+    let add = vec![NewSegment { entry: entry(id), checksums: vec![1], keys, hot_bytes: 0 }];
     let change =
         SegmentChange { partition, based_on: CommitSeq::new(0), add, remove: Vec::new(), takes_hot_rows: true };
     PreparedCommit { segments: vec![change], ..PreparedCommit::default() }
@@ -55,7 +55,7 @@ fn manifest(backend: &dyn StorageBackend) -> (Vec<u64>, Vec<u64>) {
     while cursor.valid() {
         match split_segments_key(cursor.key()).unwrap().1 {
             SegmentsKey::Entry(id) => entries.push(id.get()),
-            SegmentsKey::Mark(id, _) => marks.push(id.get()),
+            SegmentsKey::Mark(id, _) | SegmentsKey::MarkList(id, _) => marks.push(id.get()),
         }
         cursor.advance().unwrap();
     }

@@ -86,6 +86,23 @@ impl World {
         entries
     }
 
+    /// The bytes of a hot row's key and value.
+    fn row_bytes(&self) -> u64 {
+        (row_key(&self.partition, &PrimaryKey::from_i64(0)).len() + row().as_bytes().len()) as u64
+    }
+
+    /// The rows of a segment that its lists of marks name.
+    fn listed(&self, snapshot: &dyn Snapshot, segment: SegmentId) -> Vec<u32> {
+        let lists = mark_list_range(&self.partition, segment);
+        let mut cursor = snapshot.cursor(Keyspace::Segments, lists, Direction::Forward).unwrap();
+        let mut rows = Vec::new();
+        while let Some((_, list)) = cursor.item() {
+            rows.extend(decode_mark_list(list).unwrap());
+            cursor.advance().unwrap();
+        }
+        rows
+    }
+
     fn live(&self, snapshot: &dyn Snapshot, segment: SegmentId) -> Vec<(ColdPlace, i64, CommitSeq)> {
         let rows = self.files[&segment].iter().enumerate();
         rows.map(|(row, (key, seq))| (ColdPlace { segment, row: row as u32 }, *key, *seq))
@@ -115,8 +132,9 @@ impl World {
             max_seq: rows.iter().map(|(_, seq)| *seq).max().unwrap(),
             created_at_us: 0,
         };
+        let hot_bytes = rows.len() as u64 * self.row_bytes();
         self.files.insert(id, rows);
-        NewSegment { entry, checksums: vec![id.get() as u32], keys }
+        NewSegment { entry, checksums: vec![id.get() as u32], keys, hot_bytes }
     }
 
     async fn change(
@@ -144,7 +162,7 @@ impl World {
         let key = random.random_range(0..keys);
         let snapshot = self.backend.snapshot();
         let current = self.copies(snapshot.as_ref()).get(&key).map(|copies| copies[0]);
-        let old = Vec::new();
+        let old = row().as_bytes().to_vec();
         match current {
             None => {
                 let written = self.write(key, RowOp::Insert { row: row(), unique: Unique::Check }).await.unwrap();
@@ -169,6 +187,18 @@ impl World {
         }
         let found: BTreeMap<i64, CommitSeq> = copies.into_iter().map(|(key, copies)| (key, copies[0].seq)).collect();
         assert_eq!(&found, model, "{what}");
+        for (segment, rows) in &self.files {
+            let mark =
+                |row: &u32| snapshot.get(Keyspace::Segments, &mark_key(&self.partition, *segment, *row)).unwrap();
+            let marked: Vec<u32> = (0..rows.len() as u32).filter(|row| mark(row).is_some()).collect();
+            let mut listed = self.listed(snapshot.as_ref(), *segment);
+            listed.sort_unstable();
+            assert_eq!(listed, marked, "{what}: segment {segment}");
+        }
+        let hot = self.hot(snapshot.as_ref()).len() as u64;
+        let count = snapshot.get(Keyspace::System, &hot_count_key(&self.partition)).unwrap();
+        let expected = HotCount { rows: hot, bytes: hot * self.row_bytes() };
+        assert_eq!(count.map_or(HotCount::default(), |count| HotCount::decode(&count).unwrap()), expected, "{what}");
     }
 }
 
@@ -229,7 +259,7 @@ async fn random_writes_around_flushes_and_compactions() {
 
 fn everything() -> WriteBatch {
     let mut batch = WriteBatch::new();
-    for keyspace in [Keyspace::Rows, Keyspace::Log, Keyspace::Segments] {
+    for keyspace in [Keyspace::Rows, Keyspace::Log, Keyspace::Segments, Keyspace::System] {
         batch.delete_range(keyspace, [0], [255]);
     }
     batch
@@ -307,6 +337,7 @@ async fn removed_segments_leave_garbage_and_no_marks() {
     let marks =
         snapshot.cursor(Keyspace::Segments, mark_range(&world.partition, first.id), Direction::Forward).unwrap();
     assert!(marks.item().is_none());
+    assert!(world.listed(snapshot.as_ref(), first.id).is_empty());
     let garbage = snapshot.get(Keyspace::System, &garbage_key(first.id)).unwrap().unwrap();
     let garbage = GarbageFile::decode(&garbage).unwrap();
     assert_eq!((garbage.removed_at, garbage.path), (committed.commit_seq, first.path.clone()));

@@ -41,6 +41,12 @@ async fn the_rate_is_that_of_all_clients_and_without_warm_up() {
 }
 
 #[tokio::test]
+async fn a_call_longer_than_the_window_is_measured_all_the_same() {
+    let window = Window { warmup: PACE / 5, measure: PACE / 5 };
+    assert_eq!(sleepers(1, 0).slice(window).await.operations(), 1);
+}
+
+#[tokio::test]
 async fn failures_are_counted_and_the_first_is_kept() {
     let measured = sleepers(1, 2).slice(WINDOW).await;
     assert!(measured.failures() >= 1);

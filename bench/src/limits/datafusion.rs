@@ -122,12 +122,17 @@ fn memory_table(context: &SessionContext, indexes: Range<u64>, rows: u64) -> Res
 /// Messages `from..to` of a partition of `rows`, with the types that the server gives them.
 fn batch(from: u64, to: u64, rows: u64) -> Result<RecordBatch, ArrowError> {
     let messages: Vec<Message> = (from..to).map(|index| Message::new(index, rows)).collect();
+    batch_of(&messages)
+}
+
+/// Messages as Arrow columns.
+pub(crate) fn batch_of(messages: &[Message]) -> Result<RecordBatch, ArrowError> {
     let columns: [(&str, ArrayRef); 6] = [
         ("id", Arc::new(Int64Array::from_iter_values(messages.iter().map(|m| m.id)))),
-        ("conversation_id", texts(&messages, |m| &m.conversation_id)),
-        ("role", texts(&messages, |m| m.role)),
-        ("content", texts(&messages, |m| &m.content)),
-        ("created_at", Arc::new(TimestampMicrosecondArray::from_iter_values(messages.iter().map(|m| m.id)))),
+        ("conversation_id", texts(messages, |m| &m.conversation_id)),
+        ("role", texts(messages, |m| m.role)),
+        ("content", texts(messages, |m| &m.content)),
+        ("created_at", Arc::new(TimestampMicrosecondArray::from_iter_values(messages.iter().map(|m| m.created_at_us)))),
         ("files_changed", Arc::new(Int32Array::from_iter_values(messages.iter().map(|m| m.files_changed)))),
     ];
     RecordBatch::try_from_iter(columns)

@@ -1,10 +1,16 @@
-//! arrow's Parquet writer alone, with the properties of segment files, on rows that are in memory.
+//! arrow's Parquet writer alone, with the properties of segment files, on rows that are in memory or in files.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fs::File, path::PathBuf, sync::Arc, time::Duration};
 
-use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use arrow::{
+    array::RecordBatch,
+    datatypes::{DataType, Field, Schema, SchemaRef},
+};
 use datafusion::parquet::{
-    arrow::ArrowWriter,
+    arrow::{
+        ArrowWriter,
+        arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder},
+    },
     basic::{Compression, Encoding, ZstdLevel},
     errors::ParquetError,
     file::properties::{BloomFilterPosition, EnabledStatistics, WriterProperties},
@@ -21,6 +27,7 @@ const DATA_PAGE_ROWS: usize = 8_192;
 const DATA_PAGE_BYTES: usize = 128 * 1024;
 const DICTIONARY_BYTES: usize = 128 * 1024;
 const WRITE_BATCH_ROWS: usize = 1_024;
+const READ_BATCH_ROWS: usize = 8_192;
 const KEY: &str = "id";
 /// Columns of small differences, which the server encodes as such.
 const DELTA_COLUMNS: [&str; 3] = [KEY, "_seq", "_updated"];
@@ -65,6 +72,52 @@ fn write(schema: SchemaRef, batches: &[RecordBatch]) -> Result<usize, ParquetErr
         writer.write(batch)?;
     }
     Ok(writer.into_inner()?.len())
+}
+
+/// Reads segment files, one after the other, and writes their rows into one in memory; the time it took, and the rows.
+pub(crate) async fn rewrite(files: Vec<PathBuf>) -> Result<(Duration, u64)> {
+    let begin = Instant::now();
+    let rewritten = tokio::task::spawn_blocking(move || rewrite_all(&files)).await;
+    let took = begin.elapsed();
+    let rows = rewritten
+        .map_err(|error| BenchError::Process(format!("rewriting Parquet files ended: {error}")))?
+        .map_err(|error| BenchError::Process(format!("rewriting Parquet files failed: {error}")))?;
+    Ok((took, rows))
+}
+
+fn rewrite_all(files: &[PathBuf]) -> Result<u64, ParquetError> {
+    let (mut writer, mut rows) = (None, 0);
+    for file in files {
+        let file = File::open(file)?;
+        // Texts as views, as DataFusion and the server read them: they are not copied one by one.
+        let options = ArrowReaderOptions::new();
+        let schema = with_views(ArrowReaderMetadata::load(&file, options.clone())?.schema());
+        let reader = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options.with_schema(schema))?
+            .with_batch_size(READ_BATCH_ROWS);
+        if writer.is_none() {
+            writer = Some(ArrowWriter::try_new(Vec::new(), reader.schema().clone(), Some(properties()?))?);
+        }
+        let Some(writer) = &mut writer else { continue };
+        for batch in reader.build()? {
+            let batch = batch?;
+            rows += batch.num_rows() as u64;
+            writer.write(&batch)?;
+        }
+    }
+    if let Some(writer) = writer {
+        writer.into_inner()?;
+    }
+    Ok(rows)
+}
+
+fn with_views(schema: &Schema) -> SchemaRef {
+    let view = |field: &Arc<Field>| match field.data_type() {
+        DataType::Utf8 => field.as_ref().clone().with_data_type(DataType::Utf8View),
+        DataType::Binary => field.as_ref().clone().with_data_type(DataType::BinaryView),
+        _ => field.as_ref().clone(),
+    };
+    let fields: Vec<Field> = schema.fields().iter().map(view).collect();
+    Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }
 
 fn properties() -> Result<WriterProperties, ParquetError> {

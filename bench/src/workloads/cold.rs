@@ -1,27 +1,30 @@
 //! What the workloads of flushed rows have in common: servers of their own, SHARED tables of generated messages, their
 //! segment files.
 
+pub(super) mod compaction;
 pub(super) mod flush;
 pub(super) mod interference;
+pub(super) mod partitions;
 pub(super) mod point;
 pub(super) mod scan;
 pub(super) mod shutdown;
 pub(super) mod users;
 
-use std::{ops::Range, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use kalam_link::{Client, FlushFinished, JobStatus};
 use tokio::time::{Instant, sleep};
 
 use super::Context;
 use crate::{
-    data,
+    data::{self, Indexes},
     error::{BenchError, Result},
+    progress::Progress,
     servers::{Durability, Server},
 };
 
-/// Rows of a statement that fills a table.
-const FILL_ROWS: usize = 500;
+/// Segments are left as they were flushed, so that there are as many as a workload says.
+const NO_COMPACTION: [(&str, &str); 1] = [("compaction.automatic", "false")];
 /// How long background work may take until the server is quiet.
 const QUIET_LIMIT: Duration = Duration::from_secs(600);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -61,11 +64,15 @@ impl ColdServer {
         self.client().execute_batch(batch, ()).await.map_err(BenchError::client("making a table")).map(drop)
     }
 
+    /// Makes a USER table of messages anew; its name is [`USER_TABLE`].
+    async fn create_user_table(&self) -> Result<()> {
+        let batch = data::create_messages(&self.namespace);
+        self.client().execute_batch(batch, ()).await.map_err(BenchError::client("making a table")).map(drop)
+    }
+
     /// Writes the messages with these indexes, of a set of `rows`.
-    pub(super) async fn insert(&self, table: &str, rows: u64, indexes: Range<u64>) -> Result<()> {
-        let lists = indexes.clone().step_by(FILL_ROWS);
-        let lists = lists.map(|from| (from..indexes.end.min(from + FILL_ROWS as u64)).collect());
-        data::insert(self.client(), &self.qualified(table), rows, lists).await
+    pub(super) async fn insert(&self, table: &str, rows: u64, indexes: impl Into<Indexes>) -> Result<()> {
+        data::insert(self.client(), &self.qualified(table), rows, indexes).await
     }
 
     /// Flushes all rows of a table.
@@ -85,24 +92,38 @@ impl ColdServer {
         let until = Instant::now() + QUIET_LIMIT;
         // What a flush leaves to be compacted becomes a job a moment later.
         sleep(10 * POLL_INTERVAL).await;
+        let mut waiting = Progress::endless("waiting for background work");
         let busy = "SELECT count(*) FROM system.jobs WHERE status IN ('queued', 'running')";
         while self.number(busy).await? > 0 {
             if Instant::now() > until {
                 return Err(BenchError::Process(format!("background work goes on for {} s", QUIET_LIMIT.as_secs())));
             }
             sleep(POLL_INTERVAL).await;
+            waiting.tell();
         }
         Ok(())
     }
 
     /// The files of a table's segments.
     pub(super) async fn files(&self, table: &str) -> Result<Vec<PathBuf>> {
+        Ok(self.files_by_user(table).await?.into_values().flatten().collect())
+    }
+
+    /// The files of a table's segments, in the order of their keys, by the user whose rows they have; those of a SHARED
+    /// table under no name.
+    async fn files_by_user(&self, table: &str) -> Result<BTreeMap<String, Vec<PathBuf>>> {
         let failed = || BenchError::client(format!("asking for the segments of {table}"));
-        let sql = "SELECT path FROM system.segments WHERE namespace = $1 AND table_name = $2 ORDER BY min_key, path";
+        let sql = "SELECT COALESCE(user_id, ''), path FROM system.segments WHERE namespace = $1 AND table_name = $2 \
+                   ORDER BY CAST(min_key AS BIGINT), path";
         let result = self.client().execute(sql, (self.namespace.as_str(), table)).await.map_err(failed())?;
         let root = self.server.data_dir().map(|folder| folder.join(STORAGE_FOLDER)).unwrap_or_default();
-        let paths = result.rows().iter().map(|row| row.get::<String>(0).map(|path| root.join(path)));
-        paths.collect::<Result<_, _>>().map_err(|error| failed()(error.into()))
+        let mut files: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+        for row in result.rows().iter() {
+            let user = row.get::<String>(0).map_err(|error| failed()(error.into()))?;
+            let path = row.get::<String>(1).map_err(|error| failed()(error.into()))?;
+            files.entry(user).or_default().push(root.join(path));
+        }
+        Ok(files)
     }
 
     /// The one number that a query answers.
@@ -111,6 +132,8 @@ impl ColdServer {
     }
 }
 
+/// The USER table of messages.
+const USER_TABLE: &str = "messages";
 /// Where the built-in storage is, in the data folder.
 const STORAGE_FOLDER: &str = "storage";
 

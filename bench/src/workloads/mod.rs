@@ -58,6 +58,8 @@ impl Context {
             Workload::ColdScanUpdated => cold::scan::cold_scan_updated(self).await,
             Workload::MixedScan => cold::scan::mixed_scan(self).await,
             Workload::ColdPointRead => cold::point::cold_point_read(self).await,
+            Workload::PartitionsScan => cold::partitions::partitions_scan(self).await,
+            Workload::Compaction => cold::compaction::compaction(self).await,
             Workload::Flush => cold::flush::flush(self).await,
             Workload::FlushInterference => cold::interference::flush_interference(self).await,
             Workload::FlushUsers(file) => cold::users::flush_users(self, file).await,
@@ -91,8 +93,26 @@ impl Context {
         mut limits: Vec<Limit>,
     ) -> Result<()> {
         let mut subject = traffic.connect(server_url).await?;
-        let found = contest(&mut subject, &mut limits, self.args.window()).await;
-        self.report(Record::Load(Box::new(LoadRecord::new(workload, traffic.clients, rows, &found))))
+        self.compete(workload, traffic.clients, rows, &mut subject, &mut limits).await
+    }
+
+    /// Runs a subject and its limits, and reports it.
+    async fn compete(
+        &mut self,
+        workload: &str,
+        clients: usize,
+        rows: u64,
+        subject: &mut dyn Contestant,
+        limits: &mut [Limit],
+    ) -> Result<()> {
+        let window = self.args.window();
+        let seconds = (window.warmup + window.measure).as_secs_f64() * (1 + limits.len()) as f64;
+        eprintln!(
+            "{workload}: measuring for {seconds:.0} s, {clients} {}",
+            if clients == 1 { "client" } else { "clients" }
+        );
+        let found = contest(subject, limits, window).await;
+        self.report(Record::Load(Box::new(LoadRecord::new(workload, clients, rows, &found))))
     }
 
     fn folder(&self) -> PathBuf {

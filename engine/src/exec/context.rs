@@ -16,6 +16,7 @@ use crate::{
     catalog::{CatalogState, Table},
     exec::{
         cold::ColdTier,
+        hot_image::HotImages,
         snapshots::{SnapshotGuard, SnapshotRegistry},
     },
     jobs::Jobs,
@@ -43,6 +44,7 @@ pub(crate) struct StatementContext {
 #[derive(Clone)]
 pub(crate) struct SnapshotSource {
     pub(crate) cold: Arc<ColdTier>,
+    pub(crate) hot_images: Arc<HotImages>,
     pub(crate) backend: Arc<dyn StorageBackend>,
     pub(crate) committer: Committer,
     pub(crate) registry: SnapshotRegistry,
@@ -102,6 +104,11 @@ impl StatementContext {
     /// The cold tier.
     pub(crate) fn cold(&self) -> &ColdTier {
         &self.store.cold
+    }
+
+    /// Images of busy partitions.
+    pub(crate) fn hot_images(&self) -> &Arc<HotImages> {
+        &self.store.hot_images
     }
 
     /// The one owner whose rows of `table` a name with this scope means; `None`: every owner's.

@@ -225,7 +225,7 @@ pub(crate) fn from_segment(error: &SegmentError) -> Error {
             "cannot be read, because its storage failed. Try again later; the server's log has the details.",
         ),
         SegmentError::Denied { file, .. } => named(
-            Reason::StorageUnreachable,
+            Reason::StorageDenied,
             file,
             "cannot be read, because its storage denies access. Check the storage's credentials and permissions.",
         ),

@@ -12,7 +12,10 @@ use datafusion::{
     logical_expr::{Expr, ExprSchemable},
     optimizer::simplify_expressions::{ExprSimplifier, SimplifyContext},
     physical_expr::PhysicalExpr,
-    sql::{planner::SqlToRel, sqlparser::ast},
+    sql::{
+        planner::{PlannerContext, SqlToRel},
+        sqlparser::ast,
+    },
 };
 
 use crate::{
@@ -46,10 +49,20 @@ impl RowExpr {
         schema: &DFSchemaRef,
         parameter_types: &[SqlType],
     ) -> Result<Self> {
+        Self::plan_in(planner, expr, schema, &mut params::planner_context(parameter_types))
+    }
+
+    /// The same with a context that serves many expressions: making one costs as much as there are parameters.
+    pub(crate) fn plan_in(
+        planner: &Planner<'_>,
+        expr: &ast::Expr,
+        schema: &DFSchemaRef,
+        context: &mut PlannerContext,
+    ) -> Result<Self> {
         let mut expr = expr.clone();
         scientific_as_double(&mut expr);
         let expr = SqlToRel::new_with_options(planner, parser_options())
-            .sql_to_expr(expr, schema, &mut params::planner_context(parameter_types))
+            .sql_to_expr(expr, schema, context)
             .map_err(from_datafusion)?;
         Self::new(expr, schema)
     }

@@ -85,9 +85,10 @@ impl InsertPlan {
         let planner = Planner::new(state, names(), false);
         let (source, parameter_types) = match &statement.source {
             InsertSource::Values(rows) => {
+                let mut context = params::planner_context(given);
                 let cells = rows
                     .iter()
-                    .map(|row| cells(&planner, &table, &given_columns, row, given))
+                    .map(|row| cells(&planner, &table, &given_columns, row, &mut context))
                     .collect::<Result<Vec<_>>>()?;
                 (Source::Values(cells), given.to_vec())
             }

@@ -9,7 +9,7 @@ use datafusion::{
         datatypes::Schema,
     },
     common::{DFSchema, DFSchemaRef, ScalarValue},
-    sql::sqlparser::ast,
+    sql::{planner::PlannerContext, sqlparser::ast},
 };
 
 use crate::{
@@ -44,7 +44,7 @@ pub(crate) fn cells(
     table: &Table,
     given_columns: &[usize],
     row: &[Option<ast::Expr>],
-    given: &[SqlType],
+    context: &mut PlannerContext,
 ) -> Result<Vec<Cell>> {
     if row.len() != given_columns.len() {
         return Err(wrong_width(table, given_columns.len(), row.len()));
@@ -55,15 +55,13 @@ pub(crate) fn cells(
         .map(|(value, index)| {
             let column = &table.columns()[*index];
             let Some(expr) = value else { return Ok(Cell::Default) };
+            if let Some(index) = parameter(expr) {
+                return Ok(Cell::Parameter(index));
+            }
             if let Some(constant) = exact_number(expr, column)? {
                 return Ok(Cell::Constant(constant));
             }
-            let planned = RowExpr::plan(planner, expr, &no_columns, given)?;
-            if let datafusion::logical_expr::Expr::Placeholder(placeholder) = planned.expr()
-                && let Some(index) = params::parameter_index(&placeholder.id)
-            {
-                return Ok(Cell::Parameter(index));
-            }
+            let planned = RowExpr::plan_in(planner, expr, &no_columns, context)?;
             match planned.constant() {
                 Some(value) => {
                     let from = SqlType::from_arrow(&value.data_type());
@@ -128,6 +126,18 @@ pub(crate) fn cell_column(
     }
     let cells = cells.collect::<Result<Vec<_>>>()?;
     ScalarValue::iter_to_array(cells).map_err(Error::internal)
+}
+
+/// The index of the parameter that an expression is, if it is nothing else.
+fn parameter(expr: &ast::Expr) -> Option<usize> {
+    match expr {
+        ast::Expr::Value(value) => match &value.value {
+            ast::Value::Placeholder(id) => params::parameter_index(id),
+            _ => None,
+        },
+        ast::Expr::Nested(inner) => parameter(inner),
+        _ => None,
+    }
 }
 
 /// A number written for a DECIMAL or floating point column, read as such: between there are types that hold less.

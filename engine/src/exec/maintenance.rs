@@ -31,13 +31,17 @@ pub(crate) async fn run(shared: &Arc<Shared>, invocation: &Invocation, statement
             access::require_operator(caller, "FLUSH TABLE")?;
             let table = table_of(shared, &flush.table, namespace)?;
             let progress = flush_table(shared, &table, flush.force, deadline).await?;
-            Ok(flushed(shared, &progress))
+            let mut message = flushed(shared, &progress);
+            if table.kind() == TableKind::Stream {
+                message.push_str("; rows of STREAM tables expire, and are never flushed");
+            }
+            Ok(Body::Affected { row_count: progress.rows, message })
         }
         Statement::FlushAll(flush) => {
             access::require_operator(caller, "FLUSH ALL TABLES")?;
             let tables = tables_of(shared, flush.namespace.as_ref())?;
             let progress = flush_all(shared, tables, flush.force, deadline).await?;
-            Ok(flushed(shared, &progress))
+            Ok(Body::Affected { row_count: progress.rows, message: flushed(shared, &progress) })
         }
         Statement::CompactTable(compact) => {
             access::require_operator(caller, "COMPACT TABLE")?;
@@ -99,7 +103,7 @@ async fn finished(shared: &Shared, job: JobId, table: &Table, deadline: Option<I
         Some(deadline) => tokio::time::timeout_at(deadline, waiting).await.map_err(|_| goes_on(job))?,
         None => waiting.await,
     };
-    let JobRecord { status, result, progress, .. } = record;
+    let JobRecord { status, result, reason, progress, .. } = record;
     let result = result.unwrap_or_default();
     let error = match status {
         JobStatus::Completed => return Ok(progress),
@@ -108,7 +112,7 @@ async fn finished(shared: &Shared, job: JobId, table: &Table, deadline: Option<I
         }
         JobStatus::Interrupted => Error::new(Reason::ShuttingDown, "The server is shutting down. Connect again."),
         JobStatus::Failed | JobStatus::Queued | JobStatus::Running => {
-            Error::new(Reason::StorageUnreachable, format!("Table {}: {result}", table.full_name()))
+            Error::new(reason.unwrap_or(Reason::Internal), format!("Table {}: {result}", table.full_name()))
         }
     };
     Err(error.with("job_id", job.to_string()).with("table", table.full_name()))
@@ -125,7 +129,7 @@ fn goes_on(job: JobId) -> Error {
     .with("job_id", job.to_string())
 }
 
-fn flushed(shared: &Shared, progress: &JobProgress) -> Body {
+fn flushed(shared: &Shared, progress: &JobProgress) -> String {
     let JobProgress { rows, segments, partitions_kept_hot: kept_hot, .. } = *progress;
     let mut message = format!("FLUSH {rows} rows, {segments} segments");
     if kept_hot > 0 {
@@ -134,7 +138,7 @@ fn flushed(shared: &Shared, progress: &JobProgress) -> Body {
             shared.settings.flush.min_partition_rows
         ));
     }
-    Body::Affected { row_count: rows, message }
+    message
 }
 
 fn add(total: &mut JobProgress, other: &JobProgress) {
@@ -166,7 +170,7 @@ fn described(table: &Table, error: &Error) -> String {
     }
 }
 
-/// The table that a statement names, if it can have segments.
+/// The table that a statement names.
 fn table_of(shared: &Shared, name: &TableName, default: Option<&str>) -> Result<Arc<Table>> {
     let namespace = name.namespace.as_ref().map(|n| n.text.as_str()).or(default);
     if let Some(namespace) = namespace {
@@ -175,11 +179,6 @@ fn table_of(shared: &Shared, name: &TableName, default: Option<&str>) -> Result<
     let namespace = namespace_of(name, default)?;
     let state = shared.catalog.state();
     let table = state.table(namespace, &name.table.text, |_| true).map_err(|e| at(e, &name.table))?;
-    if table.kind() == TableKind::Stream {
-        let message =
-            format!("Table {} is a STREAM table: its rows expire, and are never written to files.", table.full_name());
-        return Err(at(Error::new(Reason::InvalidStatement, message), &name.table));
-    }
     Ok(Arc::clone(table))
 }
 

@@ -13,6 +13,7 @@ mod dml;
 mod errors;
 mod expr;
 mod float_compare;
+mod hot_image;
 mod in_lists;
 mod insert;
 mod insert_values;
@@ -42,13 +43,14 @@ mod uuid_text;
 mod write;
 mod yielding;
 
-pub(crate) use cold::{ColdTables, ColdTier};
+pub(crate) use cold::{ColdTables, ColdTier, MarkCache};
 pub(crate) use context::{SnapshotSource, StatementContext};
 pub(crate) use ddl::{
     alter_namespace, alter_storage, create_namespace, create_storage, drop_namespace, drop_storage, drop_table,
 };
 pub(crate) use errors::{from_commit, from_datafusion, from_store};
 pub(crate) use expr::{RowExpr, physical_expr, qualified};
+pub(crate) use hot_image::HotImages;
 pub(crate) use output::timed_out;
 pub use output::{Body, ResultColumn, RowStream, StatementOutput};
 pub use params::Parameter;

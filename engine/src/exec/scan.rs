@@ -35,7 +35,7 @@ use kalamdb_store::{
 use crate::{
     catalog::Table,
     error::{Error, Result},
-    exec::{StatementContext, from_store, key_filter::KeySet, source::decode_column},
+    exec::{StatementContext, from_store, hot_image::FullScan, key_filter::KeySet, source::decode_column},
 };
 
 /// The first batch is small, so that a query with a LIMIT stops early; batches then double up to the session's size.
@@ -135,6 +135,24 @@ impl RowsScan {
         })
     }
 
+    pub(crate) fn context(&self) -> &StatementContext {
+        &self.context
+    }
+
+    pub(crate) fn spec(&self) -> &ScanSpec {
+        &self.spec
+    }
+
+    /// The columns that are decoded, as indexes into the full schema: those projected, then those of the filter alone.
+    pub(crate) fn decoded(&self) -> &[usize] {
+        &self.decoded
+    }
+
+    /// The filter over the decoded columns.
+    pub(crate) fn filter(&self) -> Option<&Arc<dyn PhysicalExpr>> {
+        self.filter.as_ref()
+    }
+
     /// The same scan in the other direction.
     fn reversed(&self) -> Self {
         let direction = match self.direction {
@@ -146,11 +164,16 @@ impl RowsScan {
     }
 
     fn stream(&self, batch_size: usize, metrics: BaselineMetrics) -> Result<RowsStream> {
-        let columns = self
+        let mut columns = self
             .decoded
             .iter()
             .map(|i| decode_column(&self.spec.table, *i, self.spec.full_schema.field(*i).name()))
             .collect::<Result<Vec<DecodeColumn>>>()?;
+        let in_full = self.direction == Direction::Forward && self.fetch.is_none();
+        let full = if in_full { FullScan::begin(&self.context, &self.spec, &self.decoded)? } else { None };
+        if let Some(full) = &full {
+            columns.extend(full.extra()?);
+        }
         let source = match (&self.spec.owner, &self.spec.keys) {
             (Some(owner), KeySet::Keys(keys)) => {
                 let partition = Partition { table: self.spec.table.id(), owner: owner.clone() };
@@ -182,6 +205,7 @@ impl RowsScan {
             remaining: self.fetch,
             next_rows: FIRST_BATCH_ROWS.min(batch_size),
             batch_size,
+            full,
             metrics,
         })
     }
@@ -346,6 +370,8 @@ struct RowsStream {
     remaining: Option<usize>,
     next_rows: usize,
     batch_size: usize,
+    /// What is made of the rows beside.
+    full: Option<FullScan>,
     metrics: BaselineMetrics,
 }
 
@@ -357,7 +383,16 @@ impl RowsStream {
         }
         let rows = self.read(self.next_rows).map_err(|e| DataFusionError::External(Box::new(e)))?;
         self.next_rows = (self.next_rows * 2).min(self.batch_size);
-        let arrays = self.decoder.finish().map_err(|e| DataFusionError::External(Box::new(corrupt(e))))?;
+        let mut arrays = self.decoder.finish().map_err(|e| DataFusionError::External(Box::new(corrupt(e))))?;
+        if let Some(full) = &mut self.full {
+            full.push(&mut arrays, rows);
+        }
+        if self.is_exhausted()
+            && let Some(full) = self.full.take()
+        {
+            full.finish();
+        }
+        arrays.truncate(self.decoded_schema.fields().len());
         let batch = batch_of(&self.decoded_schema, arrays, rows)?;
         let batch = match &self.filter {
             Some(filter) if rows > 0 => {
@@ -458,7 +493,7 @@ fn matches_key(keys: &KeySet, row_key: &[u8]) -> Result<bool> {
 /// Whether a stored row exists for a reader.
 pub(crate) fn is_visible(value: &[u8], expired_at_us: Option<i64>) -> Result<bool> {
     let header = RowHeader::decode(value).map_err(corrupt)?;
-    Ok(!header.tombstone && expired_at_us.is_none_or(|expired| header.commit_time_us > expired))
+    Ok(expired_at_us.is_none_or(|expired| header.commit_time_us > expired))
 }
 
 /// Says an error of decoding stored bytes.

@@ -1,7 +1,8 @@
 //! Orders of both tiers together.
 //!
 //! DataFusion takes the rows of all inputs of a union and sorts them. But `ORDER BY key LIMIT n` needs no more than the
-//! first rows of each tier: the hot one has its rows in key order, either way, and the cold one its files.
+//! first rows of each tier: the hot one has its rows in key order, either way, and the cold one its files, the last rows
+//! of which are read first where they are wanted.
 
 use std::sync::Arc;
 
@@ -19,6 +20,8 @@ use datafusion::{
         union::UnionExec,
     },
 };
+
+use crate::exec::cold::last_rows_first;
 
 /// Sorts the inputs of a union, in place of its output, where one of them is in the wanted order already.
 #[derive(Debug)]
@@ -53,6 +56,10 @@ impl PhysicalOptimizerRule for SortedTiers {
                 let merge = SortPreservingMergeExec::new(merge.expr().clone(), sorted).with_fetch(merge.fetch());
                 let merge: Arc<dyn ExecutionPlan> = Arc::new(merge);
                 return Ok(Transformed::yes(merge));
+            }
+            if let Some(sort) = plan.downcast_ref::<SortExec>().and_then(last_rows_first) {
+                let sort: Arc<dyn ExecutionPlan> = Arc::new(sort);
+                return Ok(Transformed::yes(sort));
             }
             Ok(Transformed::no(plan))
         })

@@ -19,8 +19,9 @@ use crate::{
     exec::{
         StatementContext,
         cold::{ColdColumn, segment_scans},
+        hot_image::hot_rows,
         key_filter::{KeyCondition, KeySet},
-        scan::{RowsScan, ScanSpec},
+        scan::ScanSpec,
     },
     sql::TableScope,
     types::SqlType,
@@ -163,14 +164,15 @@ impl TableProvider for TableRows {
         };
         // Segments are noted before they become visible: none is missed by asking after the snapshot was taken.
         let snapshot = Arc::clone(context.snapshot());
+        let partitions = state.config().target_partitions();
         if !context.cold().tables.contains(self.table.id()) {
-            return Ok(Arc::new(RowsScan::try_new(context, spec, limit)?));
+            return hot_rows(context, spec, limit, partitions);
         }
         let mut tiers = segment_scans(state, &context, &spec, limit)?;
         let may_be_hot = tiers.is_empty()
             || spec.may_have_rows(snapshot.as_ref()).map_err(|e| DataFusionError::External(Box::new(e)))?;
         if may_be_hot {
-            tiers.insert(0, Arc::new(RowsScan::try_new(context, spec, limit)?));
+            tiers.insert(0, hot_rows(context, spec, limit, partitions)?);
         }
         UnionExec::try_new(tiers)
     }

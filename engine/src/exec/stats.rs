@@ -1,13 +1,13 @@
-//! How the rows of a table lie in the two tiers, counted in a snapshot.
+//! How the rows of a table lie in the two tiers, as of a snapshot.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use kalamdb_store::{
     codec::{
-        RowHeader, SegmentEntry, SegmentsKey, partition_prefix_len, row_prefix, split_row_key, split_segments_key,
-        table_range,
+        HotCount, RowHeader, hot_count_key, hot_count_range, partition_prefix_len, row_prefix, split_hot_count_key,
+        split_row_key, table_range,
     },
-    ids::{Owner, Partition, UserId},
+    ids::{Owner, Partition, TableId, UserId},
     kv::{Direction, KeyRange, Keyspace, OwnedCursor, Snapshot},
 };
 
@@ -15,11 +15,19 @@ use crate::{
     catalog::Table,
     engine::Shared,
     error::Result,
-    exec::{StatementContext, corrupt, from_store},
+    exec::{
+        StatementContext,
+        cold::{MarkCache, live_segments, live_segments_of_table},
+        corrupt, from_store,
+    },
 };
 
-/// Entries looked at before others get their turn on the query threads.
-const ENTRIES_PER_STEP: usize = 10_000;
+/// Rows looked at before others get their turn on the query threads.
+const ROWS_PER_STEP: usize = 10_000;
+
+/// Of a table with more rows, expired ones that were not removed yet count, too: to leave them out, each would have to
+/// be looked at.
+const MAX_LOOKED_AT: u64 = 100_000;
 
 /// How the rows of a table, or of one partition of it, lie in the two tiers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -82,8 +90,7 @@ impl TableStats {
     }
 }
 
-/// Counts the rows of a table's partitions, or of one owner's alone; by owner, without those that have nothing. Expired
-/// rows do not count.
+/// The rows of a table's partitions, or of one owner's alone; by owner, without those that have nothing.
 pub(crate) async fn count(
     shared: &Shared,
     context: &StatementContext,
@@ -91,16 +98,19 @@ pub(crate) async fn count(
     owner: Option<Owner>,
 ) -> Result<Vec<(Owner, TierStats)>> {
     let snapshot = context.snapshot();
-    let range = match owner {
-        Some(owner) => KeyRange::prefix(&row_prefix(&Partition { table: table.id(), owner })),
-        None => table_range(table.id()),
-    };
-    let mut found = BTreeMap::new();
-    for (owner, stats) in hot_rows(snapshot, range.clone(), context.expired_at_us(table)).await? {
-        found.insert(owner, stats);
+    let mut hot = counted_rows(snapshot.as_ref(), table.id(), owner.clone())?;
+    if let Some(expired_at_us) = context.expired_at_us(table)
+        && hot.iter().map(|(_, stats)| stats.hot_rows).sum::<u64>() <= MAX_LOOKED_AT
+    {
+        let range = match owner.clone() {
+            Some(owner) => KeyRange::prefix(&row_prefix(&Partition { table: table.id(), owner })),
+            None => table_range(table.id()),
+        };
+        hot = unexpired_rows(snapshot, range, expired_at_us).await?;
     }
+    let mut found: BTreeMap<Owner, TierStats> = hot.into_iter().collect();
     let last_flush_us = shared.jobs.last_flush_us(table.id());
-    for (owner, mut stats) in cold_rows(snapshot, range).await? {
+    for (owner, mut stats) in cold_rows(snapshot.as_ref(), &context.cold().marks, table.id(), owner)? {
         // What was written after the last flush of the table, a compaction wrote.
         stats.last_flush_us = stats.last_flush_us.map(|at_us| last_flush_us.map_or(at_us, |last| at_us.min(last)));
         found.entry(owner).or_default().add(&stats);
@@ -108,17 +118,37 @@ pub(crate) async fn count(
     Ok(found.into_iter().collect())
 }
 
-async fn hot_rows(
+/// The hot rows, as the store has them counted.
+fn counted_rows(snapshot: &dyn Snapshot, table: TableId, owner: Option<Owner>) -> Result<Vec<(Owner, TierStats)>> {
+    let of = |count: &[u8]| {
+        let HotCount { rows, bytes } = HotCount::decode(count).map_err(corrupt)?;
+        Ok(TierStats { hot_rows: rows, hot_bytes: bytes, ..TierStats::default() })
+    };
+    if let Some(owner) = owner {
+        let partition = Partition { table, owner };
+        let count = snapshot.get(Keyspace::System, &hot_count_key(&partition)).map_err(from_store)?;
+        return count.map(|count| Ok((partition.owner, of(&count)?))).into_iter().collect();
+    }
+    let mut found = Vec::new();
+    let counts = hot_count_range(table);
+    let mut cursor = snapshot.cursor(Keyspace::System, counts, Direction::Forward).map_err(from_store)?;
+    while let Some((key, count)) = cursor.item() {
+        found.push((split_hot_count_key(key).map_err(corrupt)?.owner, of(count)?));
+        cursor.advance().map_err(from_store)?;
+    }
+    Ok(found)
+}
+
+/// The hot rows that have not expired, counted one by one.
+async fn unexpired_rows(
     snapshot: &Arc<dyn Snapshot>,
     range: KeyRange,
-    expired_at_us: Option<i64>,
+    expired_at_us: i64,
 ) -> Result<Vec<(Owner, TierStats)>> {
     let mut found: Vec<(Owner, TierStats)> = Vec::new();
     let mut prefix = Vec::new();
-    visit(snapshot, Keyspace::Rows, range, |key, value| {
-        if let Some(expired_at_us) = expired_at_us
-            && RowHeader::decode(value).map_err(corrupt)?.commit_time_us <= expired_at_us
-        {
+    visit(snapshot, range, |key, value| {
+        if RowHeader::decode(value).map_err(corrupt)?.commit_time_us <= expired_at_us {
             return Ok(());
         }
         if prefix.is_empty() || !key.starts_with(&prefix) {
@@ -135,43 +165,39 @@ async fn hot_rows(
     Ok(found)
 }
 
-async fn cold_rows(snapshot: &Arc<dyn Snapshot>, range: KeyRange) -> Result<Vec<(Owner, TierStats)>> {
-    let mut found: Vec<(Owner, TierStats)> = Vec::new();
-    visit(snapshot, Keyspace::Segments, range, |key, value| {
-        let (partition, what) = split_segments_key(key).map_err(corrupt)?;
-        if found.last().is_none_or(|(owner, _)| *owner != partition.owner) {
-            found.push((partition.owner, TierStats::default()));
-        }
-        let Some((_, stats)) = found.last_mut() else { return Ok(()) };
-        match what {
-            SegmentsKey::Entry(_) => {
-                let entry = SegmentEntry::decode(value).map_err(corrupt)?;
-                stats.cold_rows += entry.rows;
-                stats.segments += 1;
-                stats.cold_bytes += entry.file_bytes;
-                stats.last_flush_us = stats.last_flush_us.max(Some(entry.created_at_us));
-            }
-            // The entries of a partition come before its marks.
-            SegmentsKey::Mark(..) => stats.cold_rows = stats.cold_rows.saturating_sub(1),
-        }
-        Ok(())
-    })
-    .await?;
+fn cold_rows(
+    snapshot: &dyn Snapshot,
+    marks: &MarkCache,
+    table: TableId,
+    owner: Option<Owner>,
+) -> Result<BTreeMap<Owner, TierStats>> {
+    let segments = match owner {
+        Some(owner) => live_segments(snapshot, marks, &Partition { table, owner }, |_| true)?,
+        None => live_segments_of_table(snapshot, marks, table, |_| true)?,
+    };
+    let mut found: BTreeMap<Owner, TierStats> = BTreeMap::new();
+    for segment in segments {
+        let rows = segment.live_rows();
+        let stats = found.entry(segment.owner).or_default();
+        stats.cold_rows += rows;
+        stats.segments += 1;
+        stats.cold_bytes += segment.entry.file_bytes;
+        stats.last_flush_us = stats.last_flush_us.max(Some(segment.entry.created_at_us));
+    }
     Ok(found)
 }
 
-/// Calls `each` with every entry of a range, and rests now and then.
+/// Calls `each` with every hot row of a range, and rests now and then.
 async fn visit(
     snapshot: &Arc<dyn Snapshot>,
-    keyspace: Keyspace,
     range: KeyRange,
     mut each: impl FnMut(&[u8], &[u8]) -> Result<()>,
 ) -> Result<()> {
     let mut cursor =
-        OwnedCursor::open(Arc::clone(snapshot), keyspace, range, Direction::Forward).map_err(from_store)?;
+        OwnedCursor::open(Arc::clone(snapshot), Keyspace::Rows, range, Direction::Forward).map_err(from_store)?;
     loop {
         let ended = cursor.with(|cursor| {
-            for _ in 0..ENTRIES_PER_STEP {
+            for _ in 0..ROWS_PER_STEP {
                 let Some((key, value)) = cursor.item() else { return Ok(true) };
                 each(key, value)?;
                 cursor.advance().map_err(from_store)?;

@@ -147,7 +147,8 @@ fn is_comparison(operator: Operator) -> bool {
 fn is_given(expr: &Expr) -> bool {
     match expr {
         Expr::Literal(value, _) => is_text(&value.data_type()),
-        Expr::Placeholder(Placeholder { field: Some(field), .. }) => is_text(field.data_type()),
+        // DataFusion forgets the types of parameters within `[…]`; they are known once the value is.
+        Expr::Placeholder(Placeholder { field, .. }) => field.as_ref().is_none_or(|field| is_text(field.data_type())),
         _ => false,
     }
 }

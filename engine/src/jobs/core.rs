@@ -94,6 +94,7 @@ impl Core {
             attempt: order.resumes.map_or(0, |(_, attempt)| attempt),
             result: None,
             trace: None,
+            reason: None,
             memory_used_bytes: 0,
             cpu_used_us: 0,
             node: self.node,

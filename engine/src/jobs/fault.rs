@@ -2,7 +2,10 @@
 
 use kalamdb_store::{commit::CommitError, segment::SegmentError};
 
-use crate::{error::Error, exec::from_commit};
+use crate::{
+    error::{Error, Reason},
+    exec::{from_commit, from_store},
+};
 
 /// Characters of a cause that are kept.
 const MAX_CAUSE_CHARS: usize = 500;
@@ -11,6 +14,8 @@ const MAX_CAUSE_CHARS: usize = 500;
 #[derive(Debug, Clone)]
 pub(super) struct Fault {
     pub(super) kind: FaultKind,
+    /// What a statement fails with that waits for the job.
+    pub(super) reason: Reason,
     /// What is wrong, and what to do.
     pub(super) message: String,
     /// From the step to the cause.
@@ -46,14 +51,24 @@ impl Fault {
             SegmentError::Store(_) | SegmentError::Codec(_) => "Stored data cannot be read.",
             SegmentError::Other { .. } => "The storage failed.",
         };
+        let reason = match error {
+            SegmentError::UnknownStorage(_) => Reason::StorageNotFound,
+            SegmentError::Unreachable { .. } | SegmentError::Other { .. } => Reason::StorageUnreachable,
+            SegmentError::NotFound { .. } | SegmentError::Corrupt { .. } | SegmentError::Codec(_) => Reason::Corruption,
+            SegmentError::Full { .. } => Reason::DiskFull,
+            SegmentError::Denied { .. } => Reason::StorageDenied,
+            SegmentError::Store(error) => from_store(error.clone()).reason(),
+            SegmentError::Exists { .. } | SegmentError::Unsupported { .. } | SegmentError::Rows(_) => Reason::Internal,
+        };
         let kind = if error.is_transient() { FaultKind::Transient } else { FaultKind::Lasting };
-        Self { kind, message: message.to_owned(), causes: vec![step.to_owned(), redacted(&error.to_string())] }
+        Self { kind, reason, message: message.to_owned(), causes: vec![step.to_owned(), redacted(&error.to_string())] }
     }
 
     /// A hook made a step fail.
     pub(super) fn hook(step: &str, text: &str) -> Self {
         let message = "The storage cannot be reached.".to_owned();
-        Self { kind: FaultKind::Transient, message, causes: vec![step.to_owned(), redacted(text)] }
+        let reason = Reason::StorageUnreachable;
+        Self { kind: FaultKind::Transient, reason, message, causes: vec![step.to_owned(), redacted(text)] }
     }
 
     /// The committer refused.
@@ -68,8 +83,9 @@ impl Fault {
             | CommitError::Storage(_) => FaultKind::Lasting,
         };
         let cause = redacted(&error.to_string());
-        let message = from_commit(error).message().to_owned();
-        Self { kind, message, causes: vec![step.to_owned(), cause] }
+        let error = from_commit(error);
+        let (reason, message) = (error.reason(), error.message().to_owned());
+        Self { kind, reason, message, causes: vec![step.to_owned(), cause] }
     }
 
     /// Rows could not be read.
@@ -77,6 +93,7 @@ impl Fault {
         tracing::warn!(step, %error, "a job failed");
         Self {
             kind: FaultKind::Lasting,
+            reason: error.reason(),
             message: error.message().to_owned(),
             causes: vec![step.to_owned(), redacted(&error.to_string())],
         }
@@ -84,18 +101,19 @@ impl Fault {
 
     /// The table was dropped.
     pub(super) fn dropped(step: &str) -> Self {
-        Self { kind: FaultKind::Dropped, message: "The table was dropped.".to_owned(), causes: vec![step.to_owned()] }
+        let (reason, message) = (Reason::TableNotFound, "The table was dropped.".to_owned());
+        Self { kind: FaultKind::Dropped, reason, message, causes: vec![step.to_owned()] }
     }
 
     /// A part of a job ended without an answer: it panicked, or the threads of jobs end.
     pub(super) fn lost(step: &str, error: &tokio::task::JoinError) -> Self {
-        let (kind, message) = if error.is_panic() {
+        let (kind, reason, message) = if error.is_panic() {
             tracing::error!(step, "a job panicked");
-            (FaultKind::Lasting, "Internal error; the server's log has the details.")
+            (FaultKind::Lasting, Reason::Internal, "Internal error; the server's log has the details.")
         } else {
-            (FaultKind::Closed, "The job was stopped.")
+            (FaultKind::Closed, Reason::ShuttingDown, "The job was stopped.")
         };
-        Self { kind, message: message.to_owned(), causes: vec![step.to_owned()] }
+        Self { kind, reason, message: message.to_owned(), causes: vec![step.to_owned()] }
     }
 
     /// The causes, one a line.
@@ -125,7 +143,7 @@ mod tests {
             reason: "error sending request for url (https://key:secret@host/bucket?sig=abc): refused".to_owned(),
         };
         let fault = Fault::storage("upload", &error);
-        assert_eq!(fault.kind, FaultKind::Transient);
+        assert_eq!((fault.kind, fault.reason), (FaultKind::Transient, Reason::StorageUnreachable));
         assert_eq!(
             fault.trace(),
             "upload\nthe storage of … cannot be reached: error sending request for url … refused"

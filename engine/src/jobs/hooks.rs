@@ -1,4 +1,4 @@
-//! Points of a job at which a test can make it fail, wait, or end the process.
+//! Points of a job, and of a change of storages, at which a test can make it fail, wait, or end the process.
 
 use std::{fmt::Debug, sync::Arc};
 
@@ -49,6 +49,28 @@ impl JobStep {
     }
 }
 
+/// A point of CREATE, ALTER or DROP STORAGE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StorageStep {
+    /// Before the change is committed; the place was written to and read from.
+    BeforeCommit,
+    /// After the change was committed; no statement sees it yet.
+    AfterCommit,
+}
+
+impl StorageStep {
+    /// Every point there is.
+    pub const ALL: [StorageStep; 2] = [StorageStep::BeforeCommit, StorageStep::AfterCommit];
+
+    /// Its name, such as `before_storage_commit`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            StorageStep::BeforeCommit => "before_storage_commit",
+            StorageStep::AfterCommit => "after_storage_commit",
+        }
+    }
+}
+
 /// What is called at each [`JobStep`], on the thread of the job, and stands between the engine and its storages. By
 /// default nothing happens.
 pub trait JobHooks: Send + Sync + Debug + 'static {
@@ -60,6 +82,11 @@ pub trait JobHooks: Send + Sync + Debug + 'static {
     fn reached(&self, step: JobStep) -> Result<(), String> {
         let _ = step;
         Ok(())
+    }
+
+    /// Called at a step of a change of storages.
+    fn storages_change(&self, step: StorageStep) {
+        let _ = step;
     }
 
     /// Called once, with the storages that jobs write to and queries read from; what it answers takes their place.

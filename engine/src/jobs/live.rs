@@ -12,7 +12,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::jobs::record::{FailedPartition, JobEvent, JobId, JobProgress, JobRecord, JobStatus};
+use crate::{
+    error::Reason,
+    jobs::{
+        fault::Fault,
+        record::{FailedPartition, JobEvent, JobId, JobProgress, JobRecord, JobStatus},
+    },
+};
 
 /// Events kept for a watcher that is slow to take them; a slower one misses the oldest.
 const MAX_EVENTS: usize = 1_024;
@@ -42,24 +48,41 @@ pub(super) struct Outcome {
     pub(super) status: JobStatus,
     pub(super) result: String,
     pub(super) trace: Option<String>,
+    /// Why it failed.
+    pub(super) reason: Option<Reason>,
 }
 
 impl Outcome {
     pub(super) fn completed(result: impl Into<String>) -> Self {
-        Self { status: JobStatus::Completed, result: result.into(), trace: None }
+        Self::without_fault(JobStatus::Completed, result)
     }
 
     pub(super) fn cancelled(result: impl Into<String>) -> Self {
-        Self { status: JobStatus::Cancelled, result: result.into(), trace: None }
+        Self::without_fault(JobStatus::Cancelled, result)
     }
 
     pub(super) fn interrupted() -> Self {
         let result = "The server stopped while the job ran; what it had done is kept.";
-        Self { status: JobStatus::Interrupted, result: result.to_owned(), trace: None }
+        Self::without_fault(JobStatus::Interrupted, result)
     }
 
-    pub(super) fn failed(result: impl Into<String>, trace: Option<String>) -> Self {
-        Self { status: JobStatus::Failed, result: result.into(), trace }
+    /// It failed because of this, and of nothing that is worth telling beside it.
+    pub(super) fn failed(fault: &Fault) -> Self {
+        Self::failed_in_part(fault.message.clone(), Some(fault))
+    }
+
+    /// Some or all of it failed, last because of `fault`.
+    pub(super) fn failed_in_part(result: impl Into<String>, fault: Option<&Fault>) -> Self {
+        Self {
+            status: JobStatus::Failed,
+            result: result.into(),
+            trace: fault.map(Fault::trace),
+            reason: Some(fault.map_or(Reason::Internal, |fault| fault.reason)),
+        }
+    }
+
+    fn without_fault(status: JobStatus, result: impl Into<String>) -> Self {
+        Self { status, result: result.into(), trace: None, reason: None }
     }
 }
 
@@ -104,6 +127,7 @@ impl LiveJob {
             record.status = outcome.status;
             record.result = Some(outcome.result);
             record.trace = outcome.trace;
+            record.reason = outcome.reason;
             record.finished_at_us = Some(now_us);
         }
         self.record()

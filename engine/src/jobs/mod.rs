@@ -38,7 +38,7 @@ mod triggers;
 mod view;
 
 pub(crate) use expiry::Expiry;
-pub use hooks::{JobHooks, JobStep, NoHooks};
+pub use hooks::{JobHooks, JobStep, NoHooks, StorageStep};
 pub(crate) use record::JobEvent;
 pub use record::{FailedPartition, JobId, JobProgress, JobRecord, JobStatus, JobTable, JobTrigger, JobType};
 pub(crate) use system::{FlushOptions, JobParts, Jobs, WatchedJob};

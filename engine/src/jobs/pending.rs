@@ -3,8 +3,15 @@
 //! A file is noted in the store, durably, before it is created; the note goes in the commit that brings its segment. So a
 //! file that is noted belongs to nobody yet, and if this process does not know it as its own work, it never will: the
 //! sweep deletes it.
+//!
+//! A storage can carry out a write that was given up long after it was asked, and after the file was deleted. So the
+//! note of such a file stays for some time; then the sweep deletes the file once more, and with it the note.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use kalamdb_store::{
     codec::{LAST_SEGMENT_KEY, PendingFile, pending_key},
@@ -14,13 +21,40 @@ use kalamdb_store::{
     segment::segment_file_name,
 };
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::engine::Shared;
 
-/// The files that this process is making.
-#[derive(Debug, Default)]
+/// The files that this process is making, and those that were given up.
+#[derive(Debug)]
 pub(super) struct PendingFiles {
     own: Mutex<HashSet<SegmentId>>,
+    given_up: Mutex<HashMap<SegmentId, GivenUp>>,
+    /// How long a write that was given up may still take effect.
+    grace: Duration,
+    /// Those who began to make the other files had given them up by then.
+    started: Instant,
+}
+
+/// A file that this process gave up, or found given up.
+#[derive(Debug, Clone, Copy)]
+struct GivenUp {
+    at: Instant,
+    is_deleted: bool,
+}
+
+/// What is to be done about a file that is noted as pending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    /// Nothing now.
+    Nothing,
+    /// It is to be deleted, and stays noted.
+    Deletion,
+    /// It is to be deleted, and then nobody needs the note.
+    LastDeletion {
+        /// Whether it was deleted before.
+        is_again: bool,
+    },
 }
 
 /// A file that is noted as pending.
@@ -37,9 +71,36 @@ pub(super) struct Pending {
 }
 
 impl PendingFiles {
-    /// Whether this process is making the file of a segment, or may have made it.
-    pub(super) fn is_own(&self, segment: SegmentId) -> bool {
-        self.own.lock().contains(&segment)
+    /// A write that was given up may still take effect for `grace`.
+    pub(super) fn new(grace: Duration) -> Self {
+        Self { own: Mutex::default(), given_up: Mutex::default(), grace, started: Instant::now() }
+    }
+
+    /// What is to be done about the file of a segment. Nothing while this process is making it, or may have made it.
+    pub(super) fn due(&self, segment: SegmentId) -> Due {
+        if self.own.lock().contains(&segment) {
+            return Due::Nothing;
+        }
+        let given_up = self.given_up.lock().get(&segment).copied();
+        let GivenUp { at, is_deleted } = given_up.unwrap_or(GivenUp { at: self.started, is_deleted: false });
+        if at.elapsed() >= self.grace {
+            Due::LastDeletion { is_again: is_deleted }
+        } else if is_deleted {
+            Due::Nothing
+        } else {
+            Due::Deletion
+        }
+    }
+
+    /// Remembers that a file was deleted which stays noted.
+    pub(super) fn deleted(&self, segment: SegmentId) {
+        let found = GivenUp { at: self.started, is_deleted: true };
+        self.given_up.lock().entry(segment).or_insert(found).is_deleted = true;
+    }
+
+    /// Forgets a file whose note is gone.
+    pub(super) fn forget(&self, segment: SegmentId) {
+        self.given_up.lock().remove(&segment);
     }
 
     /// Notes a new file in each of these folders of a storage. When this returns, the notes are durable.
@@ -96,8 +157,10 @@ impl Pending {
         self.files.own.lock().remove(&self.id);
     }
 
-    /// Gives the file up, which certainly belongs to no segment: the sweep will delete it, and then the note.
+    /// Gives the file up, which certainly belongs to no segment: the sweep will delete it, and later the note.
     pub(super) fn abandon(self) {
+        let given_up = GivenUp { at: Instant::now(), is_deleted: false };
+        self.files.given_up.lock().insert(self.id, given_up);
         self.files.own.lock().remove(&self.id);
     }
 }
@@ -112,5 +175,38 @@ pub(super) async fn sync(shared: &Arc<Shared>) -> Result<(), CommitError> {
         Ok(synced) => synced.map_err(CommitError::Storage),
         // The runtime ends.
         Err(_) => Err(CommitError::Closed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_given_up_is_deleted_at_once_and_once_more_when_no_write_can_come() {
+        let segment = SegmentId::new(7);
+        let own = |files: &Arc<PendingFiles>| {
+            files.own.lock().insert(segment);
+            Pending { id: segment, storage: StorageId::new(0), path: "a".to_owned(), files: Arc::clone(files) }
+        };
+        let files = Arc::new(PendingFiles::new(Duration::from_secs(3_600)));
+        let pending = own(&files);
+        assert_eq!(files.due(segment), Due::Nothing);
+        pending.abandon();
+        assert_eq!(files.due(segment), Due::Deletion);
+        files.deleted(segment);
+        assert_eq!(files.due(segment), Due::Nothing);
+        // Of a process before this one.
+        assert_eq!(files.due(SegmentId::new(8)), Due::Deletion);
+        files.deleted(SegmentId::new(8));
+        assert_eq!(files.due(SegmentId::new(8)), Due::Nothing);
+
+        let files = Arc::new(PendingFiles::new(Duration::ZERO));
+        own(&files).abandon();
+        assert_eq!(files.due(segment), Due::LastDeletion { is_again: false });
+        files.deleted(segment);
+        assert_eq!(files.due(segment), Due::LastDeletion { is_again: true });
+        files.forget(segment);
+        assert!(files.given_up.lock().is_empty());
     }
 }

@@ -5,6 +5,8 @@ use std::fmt;
 use kalamdb_store::ids::{StorageId, TableId, UserId};
 use serde::{Deserialize, Serialize};
 
+use crate::error::Reason;
+
 /// The id of a job: a snowflake id, so that later jobs have greater ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -187,6 +189,9 @@ pub struct JobRecord {
     pub result: Option<String>,
     /// What an operator needs to find the cause of a failure: its causes, one a line, without paths and secrets.
     pub trace: Option<String>,
+    /// Of a job that failed: the reason of the error that a statement gets which waits for it.
+    #[serde(default)]
+    pub reason: Option<Reason>,
     /// The most memory that it buffered at a time.
     pub memory_used_bytes: u64,
     /// Time in which it kept a thread busy, in microseconds: waiting for storages and for the committer is not in it.

@@ -239,16 +239,10 @@ impl Run {
                         drop(slot);
                         outcome
                     }
-                    Err(error) => {
-                        let fault = Fault::lost("run the job", &error);
-                        Outcome::failed(fault.message.clone(), Some(fault.trace()))
-                    }
+                    Err(error) => Outcome::failed(&Fault::lost("run the job", &error)),
                 }
             }
-            Err(error) => {
-                let fault = Fault::commit("record the beginning of the job", error);
-                Outcome::failed(fault.message.clone(), Some(fault.trace()))
-            }
+            Err(error) => Outcome::failed(&Fault::commit("record the beginning of the job", error)),
         };
         let is_flush = work.job_type == JobType::Flush;
         let is_complete = outcome.status == JobStatus::Completed;

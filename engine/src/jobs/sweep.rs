@@ -2,7 +2,8 @@
 //!
 //! Those are garbage, whose segments were removed, once no snapshot can need them; and pending ones that this process is
 //! not making: left behind by a process that ended, or given up after a failure. The notes of both say what there is, so
-//! nothing is ever searched for in a storage.
+//! nothing is ever searched for in a storage. Pending files are deleted twice: at once, and when no write of them can come
+//! any more, which has [`super::pending`].
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -32,6 +33,7 @@ use crate::{
         fault::Fault,
         hooks::JobStep,
         live::{LiveJob, Outcome},
+        pending::Due,
         record::{JobTrigger, JobType},
     },
 };
@@ -55,7 +57,28 @@ struct Orphan {
     segment: SegmentId,
     storage: StorageId,
     path: String,
-    is_garbage: bool,
+    note: Note,
+}
+
+/// What is noted of an orphan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Note {
+    /// It is the file of a segment that was removed.
+    Garbage,
+    /// It is pending.
+    Pending {
+        /// Whether it stays noted after it was deleted.
+        stays: bool,
+        /// Whether it was deleted before.
+        is_again: bool,
+    },
+}
+
+impl Orphan {
+    /// Whether deleting it is worth telling of.
+    fn is_new(&self) -> bool {
+        !matches!(self.note, Note::Pending { is_again: true, .. })
+    }
 }
 
 /// Sweeps until the job system stops.
@@ -113,6 +136,7 @@ async fn sweep(core: &Arc<Core>, shared: &Arc<Shared>, is_retry: bool) -> Swept 
         return Swept::Everything;
     }
     let is_full = orphans.len() == MAX_FILES;
+    let is_routine = !orphans.iter().any(Orphan::is_new);
     let order = Order { job_type: JobType::Sweep, force: false, trigger: JobTrigger::Housekeeping, resumes: None };
     let job = core.new_job(None, order);
     let started = Instant::now();
@@ -124,11 +148,12 @@ async fn sweep(core: &Arc<Core>, shared: &Arc<Shared>, is_retry: bool) -> Swept 
         None => Outcome::completed(format!("Deleted {deleted} file(s) that no segment has any more.")),
         Some(fault) => {
             let result = format!("Deleted {deleted} file(s); others are tried again. {}", fault.message);
-            Outcome::failed(result, Some(fault.trace()))
+            Outcome::failed_in_part(result, Some(fault))
         }
     };
-    core.metrics.ended(JobType::Sweep, outcome.status, started.elapsed());
-    if fault.is_none() || deleted > 0 || !is_retry {
+    let is_told = if fault.is_none() { !is_routine } else { deleted > 0 || !is_retry };
+    if is_told {
+        core.metrics.ended(JobType::Sweep, outcome.status, started.elapsed());
         core.book.ended(&job, outcome, None, shared.env.now_us()).await;
     }
     match fault {
@@ -147,9 +172,14 @@ fn orphans(core: &Core, shared: &Shared) -> Result<Vec<Orphan>> {
     let mut orphans = Vec::new();
     each(snapshot.as_ref(), pending_range(), |key, value| {
         let segment = split_pending_key(key).map_err(corrupt)?;
-        if !core.pending.is_own(segment) {
+        let note = match core.pending.due(segment) {
+            Due::Nothing => None,
+            Due::Deletion => Some(Note::Pending { stays: true, is_again: false }),
+            Due::LastDeletion { is_again } => Some(Note::Pending { stays: false, is_again }),
+        };
+        if let Some(note) = note {
             let PendingFile { storage, path } = PendingFile::decode(value).map_err(corrupt)?;
-            orphans.push(Orphan { segment, storage, path, is_garbage: false });
+            orphans.push(Orphan { segment, storage, path, note });
         }
         Ok(orphans.len() < MAX_FILES)
     })?;
@@ -158,7 +188,7 @@ fn orphans(core: &Core, shared: &Shared) -> Result<Vec<Orphan>> {
             let segment = split_garbage_key(key).map_err(corrupt)?;
             let GarbageFile { removed_at, storage, path } = GarbageFile::decode(value).map_err(corrupt)?;
             if is_unneeded(removed_at, oldest) {
-                orphans.push(Orphan { segment, storage, path, is_garbage: true });
+                orphans.push(Orphan { segment, storage, path, note: Note::Garbage });
             }
             Ok(orphans.len() < MAX_FILES)
         })?;
@@ -210,16 +240,18 @@ fn named_segments(snapshot: &dyn Snapshot, wanted: HashSet<SegmentId>) -> Result
                 cursor.advance().map_err(from_store)?;
             }
             // A partition's marks are its last keys, and there can be many.
-            SegmentsKey::Mark(..) => match KeyRange::prefix(&row_prefix(&partition)).half_open() {
-                (_, Some(next)) => cursor.seek(&next).map_err(from_store)?,
-                (_, None) => break,
-            },
+            SegmentsKey::Mark(..) | SegmentsKey::MarkList(..) => {
+                match KeyRange::prefix(&row_prefix(&partition)).half_open() {
+                    (_, Some(next)) => cursor.seek(&next).map_err(from_store)?,
+                    (_, None) => break,
+                }
+            }
         }
     }
     Ok(named)
 }
 
-/// Deletes files and then what is noted of them; how many, and what went wrong.
+/// Deletes files and then what is noted of them; how many that were not deleted before, and what went wrong.
 async fn delete(core: &Core, shared: &Arc<Shared>, job: &LiveJob, orphans: Vec<Orphan>) -> (u64, Option<Fault>) {
     if let Err(fault) = core.reached(JobStep::BeforeDelete) {
         return (0, Some(fault));
@@ -240,11 +272,14 @@ async fn delete(core: &Core, shared: &Arc<Shared>, job: &LiveJob, orphans: Vec<O
                 (orphan, outcome)
             })
             .buffer_unordered(PARALLEL);
-        while let Some((orphan, outcome)) = deletions.next().await {
+        while let Some((mut orphan, outcome)) = deletions.next().await {
             match outcome {
                 Ok(()) => deleted.push(orphan),
                 Err(SegmentError::UnknownStorage(storage)) => {
                     tracing::warn!(%storage, path = orphan.path, "a file is left where it is: its storage was dropped");
+                    if let Note::Pending { stays, .. } = &mut orphan.note {
+                        *stays = false;
+                    }
                     deleted.push(orphan);
                 }
                 Err(error) => {
@@ -258,9 +293,9 @@ async fn delete(core: &Core, shared: &Arc<Shared>, job: &LiveJob, orphans: Vec<O
     if let Err(stop) = core.reached(JobStep::AfterDelete) {
         return (0, Some(stop));
     }
-    match forget(shared, &deleted).await {
+    match forget(core, shared, &deleted).await {
         Ok(()) => {
-            let count = deleted.len() as u64;
+            let count = deleted.iter().filter(|orphan| orphan.is_new()).count() as u64;
             job.advance(|progress| progress.segments = count);
             (count, fault)
         }
@@ -269,18 +304,29 @@ async fn delete(core: &Core, shared: &Arc<Shared>, job: &LiveJob, orphans: Vec<O
 }
 
 /// Removes what is noted of files that are deleted.
-async fn forget(shared: &Arc<Shared>, deleted: &[Orphan]) -> Result<(), Fault> {
-    if deleted.is_empty() {
-        return Ok(());
-    }
+async fn forget(core: &Core, shared: &Arc<Shared>, deleted: &[Orphan]) -> Result<(), Fault> {
     let mut kv = WriteBatch::new();
     for orphan in deleted {
-        let note = if orphan.is_garbage { garbage_key(orphan.segment) } else { pending_key(orphan.segment) };
+        let note = match orphan.note {
+            Note::Garbage => garbage_key(orphan.segment),
+            Note::Pending { stays: false, .. } => pending_key(orphan.segment),
+            Note::Pending { stays: true, .. } => {
+                core.pending.deleted(orphan.segment);
+                continue;
+            }
+        };
         kv.delete(Keyspace::System, note);
         kv.delete(Keyspace::System, checksums_key(orphan.segment));
     }
+    if kv.is_empty() {
+        return Ok(());
+    }
     let commit = PreparedCommit { commit_time_us: shared.env.now_us(), kv, ..PreparedCommit::default() };
-    shared.committer.commit(commit).await.map(|_| ()).map_err(|error| Fault::commit("forget deleted files", error))
+    let forgotten = shared.committer.commit(commit).await;
+    forgotten.map_err(|error| Fault::commit("forget deleted files", error))?;
+    let gone = deleted.iter().filter(|orphan| !matches!(orphan.note, Note::Pending { stays: true, .. }));
+    gone.for_each(|orphan| core.pending.forget(orphan.segment));
+    Ok(())
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ use crate::{
         house,
         live::{JobWatch, Outcome},
         metrics::Metrics,
+        pending::PendingFiles,
         queue::JobQueue,
         record::{JobId, JobRecord, JobTrigger, JobType},
         scheduler, sweep,
@@ -59,6 +60,8 @@ pub(crate) struct JobParts {
     pub(crate) ids: Arc<IdSource>,
     pub(crate) node_id: u16,
     pub(crate) hooks: Arc<dyn JobHooks>,
+    /// How long a write to a storage that was given up may still take effect.
+    pub(crate) write_grace: Duration,
 }
 
 /// A job that was asked for, and what happens to it from the beginning.
@@ -81,7 +84,7 @@ impl Jobs {
     /// # Errors
     /// When the store cannot be read, or no thread can be started.
     pub(crate) fn open(parts: JobParts, settings: &FlushSettings) -> Result<Self> {
-        let JobParts { backend, committer, env, ids, node_id, hooks } = parts;
+        let JobParts { backend, committer, env, ids, node_id, hooks, write_grace } = parts;
         let concurrency = settings.concurrency.max(1);
         let book = JobBook::load(backend.snapshot().as_ref(), committer)?;
         if let Some(last) = book.last_id() {
@@ -94,7 +97,7 @@ impl Jobs {
             book,
             queue: parking_lot::Mutex::new(JobQueue::default()),
             triggers: Default::default(),
-            pending: Arc::default(),
+            pending: Arc::new(PendingFiles::new(write_grace)),
             metrics: Metrics::register(),
             // Beside flushes a compaction and a sweep; and a flush reads on one thread while it writes on another.
             threads: JobThreads::start(concurrency + 1)?,

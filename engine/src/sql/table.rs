@@ -238,7 +238,8 @@ fn column_type(parser: &mut Parser<'_>) -> Parsed<ast::DataType> {
     parser.advance_token();
     parser.advance_token();
     let mut fields = Vec::new();
-    loop {
+    // Without fields it is refused as STRUCT alone is.
+    while !(fields.is_empty() && parser.consume_token(&Token::RParen)) {
         if !matches!(parser.peek_token_ref().token, Token::Word(_)) {
             return words::expected(parser, "the name of a field");
         }

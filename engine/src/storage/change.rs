@@ -16,6 +16,7 @@ use crate::{
     catalog::{Held, StorageName},
     error::{Error, Reason, Result},
     exec::from_commit,
+    jobs::StorageStep,
     sql::{AlterStorage, CreateStorage, DropStorage, Name, StorageKind},
 };
 
@@ -263,7 +264,9 @@ impl Storages {
             let Change { state, batch, held, replaced } = change;
             let now_us = storages.env.now_us();
             let prepared = PreparedCommit { commit_time_us: now_us, kv: batch, ..PreparedCommit::default() };
+            storages.hooks.storages_change(StorageStep::BeforeCommit);
             storages.committer.commit(prepared).await.map_err(from_commit)?;
+            storages.hooks.storages_change(StorageStep::AfterCommit);
             storages.state.store(Arc::new(state));
             for (in_use, store) in replaced {
                 in_use.replace(store);

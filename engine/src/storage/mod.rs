@@ -42,6 +42,7 @@ use crate::{
     env::Env,
     error::{Error, Reason, Result},
     exec::{corrupt, from_store},
+    jobs::JobHooks,
     sql::{Name, StorageKind, TableKind},
 };
 
@@ -64,6 +65,7 @@ pub(crate) struct Storages {
     catalog: Catalog,
     committer: Committer,
     env: Arc<dyn Env>,
+    hooks: Arc<dyn JobHooks>,
 }
 
 /// What storages are made with.
@@ -79,6 +81,7 @@ pub(crate) struct StorageParts {
     pub(crate) catalog: Catalog,
     pub(crate) committer: Committer,
     pub(crate) env: Arc<dyn Env>,
+    pub(crate) hooks: Arc<dyn JobHooks>,
 }
 
 /// Everything known at one moment.
@@ -96,7 +99,7 @@ impl Storages {
     /// # Errors
     /// INVALID_REQUEST with a text for the operator when the folder of `local` cannot be used; CORRUPTION.
     pub(crate) fn load(snapshot: &dyn Snapshot, parts: StorageParts) -> Result<Arc<Self>> {
-        let StorageParts { local, data_dir, mut roots, settings, secret_key, catalog, committer, env } = parts;
+        let StorageParts { local, data_dir, mut roots, settings, secret_key, catalog, committer, env, hooks } = parts;
         let (local_store, local_uri) = open_local(local.as_ref())?;
         if roots.is_empty() {
             roots.extend(local.clone());
@@ -131,7 +134,7 @@ impl Storages {
             state.next_id = u32::from_be_bytes(next);
         }
         let opener = StoreOpener::new(roots, settings);
-        Ok(Arc::new(Self { state: ArcSwap::from_pointee(state), opener, secret_key, catalog, committer, env }))
+        Ok(Arc::new(Self { state: ArcSwap::from_pointee(state), opener, secret_key, catalog, committer, env, hooks }))
     }
 
     /// The name of a definition's storage, for showing it.
@@ -237,7 +240,8 @@ fn from_object(error: ObjectError, name: &str) -> Error {
     let reason = match &error {
         ObjectError::Invalid(_) => Reason::InvalidStorage,
         ObjectError::Denied(_) => Reason::StorageDenied,
-        ObjectError::Unreachable(_) | ObjectError::Full(_) | ObjectError::Failed(_) => Reason::StorageUnreachable,
+        ObjectError::Full(_) => Reason::DiskFull,
+        ObjectError::Unreachable(_) | ObjectError::Failed(_) => Reason::StorageUnreachable,
     };
     Error::new(reason, error.to_string()).with("storage", name)
 }

@@ -2,8 +2,11 @@
 
 use datafusion::arrow::array::RecordBatch;
 use kalamdb_store::{
-    codec::{PrimaryKey, SegmentEntry, SegmentsKey, row_prefix, split_segments_key, table_range},
-    ids::{CommitSeq, Owner, Partition, UserId},
+    codec::{
+        PrimaryKey, SegmentEntry, SegmentsKey, decode_mark_list, mark_list_key, row_prefix, split_segments_key,
+        table_range,
+    },
+    ids::{CommitSeq, Owner, Partition, SegmentId, UserId},
     kv::{Direction, KeyRange, Keyspace, Snapshot},
 };
 
@@ -140,21 +143,27 @@ fn listed(snapshot: &dyn Snapshot, table: &Table, owner: Option<Owner>) -> Resul
     let mut marked = 0;
     let mut cursor = snapshot.cursor(Keyspace::Segments, range, Direction::Forward).map_err(from_store)?;
     while let Some((key, value)) = cursor.item() {
-        let (Partition { owner, .. }, what) = split_segments_key(key).map_err(corrupt)?;
+        let (partition, what) = split_segments_key(key).map_err(corrupt)?;
         match what {
             SegmentsKey::Entry(_) => {
-                if listed.last().is_some_and(|last| last.owner != owner) {
+                if listed.last().is_some_and(|last| last.owner != partition.owner) {
                     marked = listed.len();
                 }
                 let entry = SegmentEntry::decode(value).map_err(corrupt)?;
-                listed.push(Listed { owner, entry, marks: 0 });
+                listed.push(Listed { owner: partition.owner, entry, marks: 0 });
             }
-            SegmentsKey::Mark(segment, _) => {
+            // Lists name the marks once more, by segment, in fewer keys.
+            SegmentsKey::Mark(..) => {
+                let lists = mark_list_key(&partition, SegmentId::new(0), CommitSeq::new(0));
+                cursor.seek(&lists).map_err(from_store)?;
+                continue;
+            }
+            SegmentsKey::MarkList(segment, _) => {
                 while listed.get(marked).is_some_and(|listed| listed.entry.id < segment) {
                     marked += 1;
                 }
                 if let Some(listed) = listed.get_mut(marked).filter(|listed| listed.entry.id == segment) {
-                    listed.marks += 1;
+                    listed.marks += decode_mark_list(value).map_err(corrupt)?.len() as u64;
                 }
             }
         }

@@ -49,6 +49,8 @@ pub(crate) enum Fault {
     Denied,
     /// No answer until the test lets go.
     Hold,
+    /// An error, and the effect when the test lets go.
+    Late,
 }
 
 type Plan = Box<dyn FnMut(Call, &str) -> Fault + Send>;
@@ -114,6 +116,11 @@ impl Faults {
         while self.held.load(Ordering::Relaxed) < count {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
+    }
+
+    /// Lets so many go that are held or late; what goes wrong with others stays.
+    pub(crate) fn release(&self, count: usize) {
+        self.gate.add_permits(count);
     }
 
     /// Lets all go that are held, and holds none any more.
@@ -186,6 +193,7 @@ impl FaultyStore {
         match fault {
             Fault::Nothing | Fault::After | Fault::Half => Ok(()),
             Fault::Before => Err(generic("the connection was refused")),
+            Fault::Late => Ok(()),
             Fault::Full => {
                 let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
                 Err(Error::Generic { store: "faulty", source: Box::new(full) })
@@ -213,6 +221,14 @@ impl ObjectStore for FaultyStore {
             Fault::After => {
                 self.inner.put_opts(location, payload, options).await?;
                 Err(generic("the connection was closed at the end"))
+            }
+            Fault::Late => {
+                let (inner, faults, location) = (Arc::clone(&self.inner), Arc::clone(&self.faults), location.clone());
+                tokio::spawn(async move {
+                    faults.wait().await;
+                    inner.put_opts(&location, payload, options).await.unwrap();
+                });
+                Err(generic("no answer in time"))
             }
             _ => self.inner.put_opts(location, payload, options).await,
         }

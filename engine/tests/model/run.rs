@@ -38,6 +38,8 @@ pub(super) struct Run {
     columns_made: usize,
     last: VecDeque<String>,
     done: usize,
+    /// Reads whose plan had an image of hot rows in it.
+    over_images: usize,
 }
 
 /// Who runs a statement on which rows, and how it names the table.
@@ -70,10 +72,12 @@ impl Run {
             columns_made: 0,
             last: VecDeque::new(),
             done: 0,
+            over_images: 0,
         }
     }
 
-    pub(super) async fn statements(mut self, count: usize) {
+    /// Runs so many statements; says how many reads of them were seen to be over images of hot rows.
+    pub(super) async fn statements(mut self, count: usize) -> usize {
         while self.done < count {
             self.step().await;
             if self.disturbances.flushes && self.random.one_in(9) {
@@ -94,6 +98,7 @@ impl Run {
             self.flush_everything().await;
             self.check_everything().await;
         }
+        self.over_images
     }
 
     async fn step(&mut self) {
@@ -620,6 +625,8 @@ impl Run {
             let made = value.of(&row, &[]);
             row.into_iter().chain([made]).collect()
         });
+        let plan = target.client.try_with(format!("EXPLAIN {}", sql.text), &sql.parameters).await;
+        self.over_images += usize::from(plan.is_ok_and(|plan| plan.rows.concat().concat().contains("HotImageScan")));
         self.read(&target.client, &sql, rows.collect(), false).await;
     }
 

@@ -58,6 +58,10 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     number("storage.write_buffer_mb", 1, MAX_MB, "RocksDB's write buffers, all together, in MiB"),
     number("storage.block_cache_mb", 1, MAX_MB, "RocksDB's block cache, in MiB"),
+    number("storage.segment_cache_mb", 1, MAX_MB, "Cache of segments' footers, page indexes and key filters, in MiB"),
+    number("storage.checksum_cache_mb", 1, MAX_MB, "Cache of segments' checksums, in MiB"),
+    number("storage.mark_cache_mb", 0, MAX_MB, "Cache of segments' deletion marks, in MiB"),
+    number("storage.hot_image_mb", 0, MAX_MB, "Images of the hot rows of partitions that are scanned often, in MiB"),
     number("storage.min_free_disk_mb", 0, MAX_MB, "Writes are refused with DISK_FULL while less is free, in MiB"),
     number("storage.stream_expiry_interval_ms", 100, DAY_MS, "How often expired rows of STREAM tables are removed"),
     key(

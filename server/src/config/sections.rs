@@ -2,7 +2,9 @@
 
 use std::{fmt, path::PathBuf};
 
-use kalamdb_engine::{CompactionSettings, Durability, EngineSettings, FlushSettings, Role, SecretKey, StorageSettings};
+use kalamdb_engine::{
+    CompactionSettings, Durability, EngineSettings, FlushSettings, HotImageSettings, Role, SecretKey, StorageSettings,
+};
 use serde::{Deserialize, Serialize};
 
 const MIB: usize = 1024 * 1024;
@@ -70,6 +72,10 @@ pub struct StorageSection {
     pub durability: DurabilityName,
     pub write_buffer_mb: usize,
     pub block_cache_mb: usize,
+    pub segment_cache_mb: u64,
+    pub checksum_cache_mb: u64,
+    pub mark_cache_mb: u64,
+    pub hot_image_mb: u64,
     pub min_free_disk_mb: u64,
     pub stream_expiry_interval_ms: u64,
     pub roots: Vec<String>,
@@ -104,6 +110,10 @@ impl Default for StorageSection {
             durability: DurabilityName::Sync,
             write_buffer_mb: 64,
             block_cache_mb: 256,
+            segment_cache_mb: 64,
+            checksum_cache_mb: 8,
+            mark_cache_mb: 32,
+            hot_image_mb: 128,
             min_free_disk_mb: 64,
             stream_expiry_interval_ms: 5_000,
             roots: Vec::new(),
@@ -353,6 +363,10 @@ impl Config {
             },
             write_buffer_bytes: mib(self.storage.write_buffer_mb),
             block_cache_bytes: mib(self.storage.block_cache_mb),
+            segment_cache_bytes: mib_u64(self.storage.segment_cache_mb),
+            checksum_cache_bytes: mib_u64(self.storage.checksum_cache_mb),
+            mark_cache_bytes: mib_u64(self.storage.mark_cache_mb),
+            hot_image: HotImageSettings { bytes: mib_u64(self.storage.hot_image_mb), ..HotImageSettings::default() },
             min_free_disk_bytes: mib_u64(self.storage.min_free_disk_mb),
             query_threads: self.query.threads,
             query_memory_bytes: mib(self.query.memory_mb),

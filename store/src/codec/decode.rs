@@ -34,7 +34,7 @@ pub enum DecodeColumn {
     CommitSeq,
     /// The time of that commit: `Timestamp(Microsecond, "+00:00")`.
     CommitTime,
-    /// Whether the row is a tombstone: `Boolean`.
+    /// Whether the row is deleted, `Boolean`: always false, as a deleted row is not there.
     Deleted,
     /// The user that owns the row: `Utf8View`, NULL for shared rows.
     Owner,
@@ -42,8 +42,7 @@ pub enum DecodeColumn {
 
 /// Decodes rows, of whatever schema versions, into the chosen columns.
 ///
-/// Where each column lies in each version's rows is worked out once, so that a value costs a null test and a copy. A
-/// tombstone has NULL in every [`DecodeColumn::Stored`] column.
+/// Where each column lies in each version's rows is worked out once, so that a value costs a null test and a copy.
 ///
 /// After an error from [`BatchDecoder::append`] the rows appended so far are lost: [`BatchDecoder::finish`] fails once,
 /// and then the decoder is empty and usable again.
@@ -159,18 +158,14 @@ impl BatchDecoder {
     fn append_row(&mut self, key: &[u8], value: &[u8]) -> Result<(), CodecError> {
         let (header, payload) = RowHeader::split(value)?;
         let primary_key = if self.needs_key { self.primary_key(key)? } else { &[] };
-        if !header.tombstone {
-            self.choose_plan(header.schema_version)?;
-        }
+        self.choose_plan(header.schema_version)?;
         let plan = self.plans.get(self.last_plan);
         let mut variable_bytes = 0;
         let mut stored = 0;
         for column in &mut self.columns {
             match column {
                 Output::Stored(column) => {
-                    if header.tombstone {
-                        column.builder.append_null();
-                    } else if let Some(plan) = plan {
+                    if let Some(plan) = plan {
                         // `plan` has a place for each stored column.
                         let source = plan.places.get(stored).copied().unwrap_or(Source::Missing);
                         variable_bytes += column.append(plan, source, payload)?;
@@ -184,7 +179,7 @@ impl BatchDecoder {
                 }
                 Output::CommitSeq(builder) => builder.append_value(header.commit_seq.get().cast_signed()),
                 Output::CommitTime(builder) => builder.append_value(header.commit_time_us),
-                Output::Deleted(builder) => builder.append_value(header.tombstone),
+                Output::Deleted(builder) => builder.append_value(false),
                 Output::Owner(builder) => {
                     let owner = owner_text(&self.last_prefix)?;
                     if owner.is_empty() {

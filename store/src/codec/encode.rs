@@ -51,14 +51,7 @@ pub fn encode_rows(
     for (column, array) in layout.columns().iter().zip(columns) {
         sources.push(Source::open(column, array)?);
     }
-    let header = RowHeader {
-        tombstone: false,
-        overrides_cold: false,
-        commit_seq: CommitSeq::new(0),
-        commit_time_us: 0,
-        schema_version,
-    }
-    .encode();
+    let header = RowHeader { commit_seq: CommitSeq::new(0), commit_time_us: 0, schema_version }.encode();
     (0..row_count).map(|row| encode_row(layout, &header, &sources, row)).collect()
 }
 

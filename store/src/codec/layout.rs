@@ -5,7 +5,7 @@
 //! null bitmap | fixed-width slots | end offset u32 LE of each variable-width column | variable bytes     the payload
 //! ```
 //!
-//! The high four bits of `flags` are the format version, 1. The payload has the columns of the row's schema version in
+//! The high four bits of `flags` are the format version, 1; the others are reserved and zero. The payload has the columns of the row's schema version in
 //! the order of their ids, without the primary key, which is in the key. The bitmap has one bit for each column, least
 //! significant first, set for NULL. A NULL's slot is zero, a NULL of variable width is empty. End offsets count from
 //! the beginning of the variable bytes.
@@ -22,18 +22,9 @@ use crate::ids::{ColumnId, CommitSeq, SchemaVersion};
 /// The format of rows that this version writes, and the only one that exists so far.
 const ROW_FORMAT: u8 = 1;
 
-const TOMBSTONE: u8 = 1 << 0;
-const OVERRIDES_COLD: u8 = 1 << 1;
-const KNOWN_FLAGS: u8 = TOMBSTONE | OVERRIDES_COLD;
-
 /// What every row value begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowHeader {
-    /// The row was deleted; there is no payload. Written once there is a cold tier: until then a deleted row's key is
-    /// removed.
-    pub tombstone: bool,
-    /// The cold tier can hold an older version of this key.
-    pub overrides_cold: bool,
     /// The commit that wrote the row.
     pub commit_seq: CommitSeq,
     /// When that was, in microseconds since 1970-01-01 UTC.
@@ -62,12 +53,10 @@ impl RowHeader {
             ROW_FORMAT => {}
             found => return Err(CodecError::UnknownFormat { found }),
         }
-        if flags & 0x0F & !KNOWN_FLAGS != 0 {
+        if flags & 0x0F != 0 {
             return Err(CodecError::Corrupt("a row has unknown flags"));
         }
         let header = Self {
-            tombstone: flags & TOMBSTONE != 0,
-            overrides_cold: flags & OVERRIDES_COLD != 0,
             commit_seq: CommitSeq::new(u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7])),
             commit_time_us: i64::from_le_bytes([t0, t1, t2, t3, t4, t5, t6, t7]),
             schema_version: SchemaVersion::new(u32::from_le_bytes([v0, v1, v2, v3])),
@@ -78,9 +67,7 @@ impl RowHeader {
     /// The encoded header.
     pub fn encode(&self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
-        bytes[0] = ROW_FORMAT << 4
-            | if self.tombstone { TOMBSTONE } else { 0 }
-            | if self.overrides_cold { OVERRIDES_COLD } else { 0 };
+        bytes[0] = ROW_FORMAT << 4;
         bytes[1..9].copy_from_slice(&self.commit_seq.get().to_le_bytes());
         bytes[9..17].copy_from_slice(&self.commit_time_us.to_le_bytes());
         bytes[17..21].copy_from_slice(&self.schema_version.get().to_le_bytes());

@@ -141,18 +141,7 @@ impl LogEntry {
     /// Reads an entry. Fails on bytes that are not exactly one entry of a known format.
     pub fn decode(mut bytes: &[u8]) -> Result<Self, CodecError> {
         let rest = &mut bytes;
-        match take(rest, 1)? {
-            [LOG_FORMAT] => {}
-            other => return Err(CodecError::UnknownFormat { found: other.first().copied().unwrap_or(0) }),
-        }
-        let mut entry = Self {
-            shard: u16::from_le_bytes(array(rest)?),
-            epoch: u32::from_le_bytes(array(rest)?),
-            commit_seq: CommitSeq::new(u64::from_le_bytes(array(rest)?)),
-            commit_time_us: i64::from_le_bytes(array(rest)?),
-            schema_version: SchemaVersion::new(u32::from_le_bytes(array(rest)?)),
-            changes: Vec::new(),
-        };
+        let mut entry = Self::decode_head(rest)?;
         for _ in 0..read_varint(rest)? {
             let op = match array(rest)? {
                 [1] => ChangeOp::Insert,
@@ -165,13 +154,50 @@ impl LogEntry {
             let (new, old) = (image(rest)?, image(rest)?);
             entry.changes.push(LogChange { op, key, new, old });
         }
-        if rest.is_empty() { Ok(entry) } else { Err(CodecError::Corrupt("a log entry has bytes too many")) }
+        if rest.is_empty() { Ok(entry) } else { Err(TOO_LONG) }
+    }
+
+    /// Reads the keys of an entry's changes, in their order, and none of the images. Fails on bytes that are not one entry.
+    pub fn decode_keys(mut bytes: &[u8]) -> Result<Vec<PrimaryKey>, CodecError> {
+        let rest = &mut bytes;
+        Self::decode_head(rest)?;
+        let mut keys = Vec::new();
+        for _ in 0..read_varint(rest)? {
+            take(rest, 1)?;
+            let key_len = read_varint(rest)?;
+            keys.push(PrimaryKey::from_encoded(take(rest, key_len)?));
+            image_bytes(rest)?;
+            image_bytes(rest)?;
+        }
+        if rest.is_empty() { Ok(keys) } else { Err(TOO_LONG) }
+    }
+
+    /// What precedes the number of changes.
+    fn decode_head(rest: &mut &[u8]) -> Result<Self, CodecError> {
+        match take(rest, 1)? {
+            [LOG_FORMAT] => {}
+            other => return Err(CodecError::UnknownFormat { found: other.first().copied().unwrap_or(0) }),
+        }
+        Ok(Self {
+            shard: u16::from_le_bytes(array(rest)?),
+            epoch: u32::from_le_bytes(array(rest)?),
+            commit_seq: CommitSeq::new(u64::from_le_bytes(array(rest)?)),
+            commit_time_us: i64::from_le_bytes(array(rest)?),
+            schema_version: SchemaVersion::new(u32::from_le_bytes(array(rest)?)),
+            changes: Vec::new(),
+        })
     }
 }
 
+const TOO_LONG: CodecError = CodecError::Corrupt("a log entry has bytes too many");
+
 fn image(bytes: &mut &[u8]) -> Result<Option<Vec<u8>>, CodecError> {
+    Ok(image_bytes(bytes)?.map(<[u8]>::to_vec))
+}
+
+fn image_bytes<'a>(bytes: &mut &'a [u8]) -> Result<Option<&'a [u8]>, CodecError> {
     match read_varint(bytes)?.checked_sub(1) {
         None => Ok(None),
-        Some(len) => Ok(Some(take(bytes, len)?.to_vec())),
+        Some(len) => Ok(Some(take(bytes, len)?)),
     }
 }

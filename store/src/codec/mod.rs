@@ -5,6 +5,7 @@ mod catalog;
 mod decode;
 mod encode;
 mod error;
+mod hot_counts;
 mod keys;
 mod layout;
 mod log;
@@ -17,6 +18,8 @@ pub use catalog::{CatalogKey, catalog_key, catalog_keys};
 pub use decode::{BatchDecoder, DecodeColumn};
 pub use encode::{EncodedRow, encode_rows};
 pub use error::CodecError;
+pub(crate) use hot_counts::HOT_COUNTED_KEY;
+pub use hot_counts::{HotCount, hot_count_key, hot_count_range, split_hot_count_key};
 pub(crate) use keys::{LAST_COMMIT_KEY, encode_i64, write_log_key, write_row_key};
 pub use keys::{
     PrimaryKey, log_key, log_range, partition_prefix_len, row_key, row_prefix, row_range, split_log_key, split_row_key,
@@ -28,7 +31,8 @@ pub(crate) use log::{ChangeRef, EntryHeader, encode_entry};
 pub use packed_keys::PackedKeys;
 pub use segments::{
     GarbageFile, LAST_SEGMENT_KEY, Mark, PendingFile, SegmentEntry, SegmentsKey, checksums_key, decode_checksums,
-    encode_checksums, garbage_key, garbage_range, mark_key, mark_range, pending_key, pending_range, segment_key,
-    segment_range, split_garbage_key, split_pending_key, split_segments_key,
+    decode_mark_list, encode_checksums, encode_mark_list, garbage_key, garbage_range, mark_key, mark_list_key,
+    mark_list_range, mark_range, pending_key, pending_range, segment_key, segment_range, split_garbage_key,
+    split_pending_key, split_segments_key,
 };
 pub use storages::{next_storage_id_key, split_storage_key, storage_key, storage_range};

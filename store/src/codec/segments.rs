@@ -5,6 +5,7 @@
 //! keyspace segments
 //! entry      partition | 00 | segment id u64 BE               -> segment entry
 //! mark       partition | 01 | segment id u64 BE | row u32 BE  -> commit sequence u64 LE | primary key
+//! mark list  partition | 02 | segment id u64 BE | commit sequence u64 BE -> row u32 LE of each mark, ascending
 //!
 //! keyspace system
 //! checksums  "segment/checksums/" | segment id u64 BE         -> CRC-32 u32 LE of each 64 KiB block of the file
@@ -18,6 +19,8 @@
 //! ```
 //!
 //! A mark says that the row at that position of the segment's file is no longer there: a commit changed or deleted it.
+//! A mark list names the same rows by the batch that marked them, so that a reader who knows the marks up to some commit
+//! reads the later ones only. Every mark is in exactly one list, and both are written in one batch.
 //! A file is pending from before it is created until its entry is committed, and garbage from when its entry is gone
 //! until it is deleted; so every file that exists is named by exactly one of entry, pending and garbage.
 
@@ -30,6 +33,7 @@ use crate::kv::KeyRange;
 const ENTRY_FORMAT: u8 = 1;
 const ENTRIES: u8 = 0x00;
 const MARKS: u8 = 0x01;
+const MARK_LISTS: u8 = 0x02;
 const CHECKSUMS: &[u8] = b"segment/checksums/";
 const PENDING: &[u8] = b"segment/pending/";
 const GARBAGE: &[u8] = b"segment/garbage/";
@@ -198,6 +202,8 @@ pub enum SegmentsKey {
     Entry(SegmentId),
     /// A deletion mark: the segment, and the row's position in its file.
     Mark(SegmentId, u32),
+    /// A list of deletion marks: the segment, and the last commit of the batch that made them.
+    MarkList(SegmentId, CommitSeq),
 }
 
 /// The key of a segment's entry.
@@ -222,9 +228,35 @@ pub fn mark_range(partition: &Partition, segment: SegmentId) -> KeyRange {
     KeyRange::prefix(&key(partition, MARKS, &segment.get().to_be_bytes()))
 }
 
+/// The key of the list of a segment's marks that a batch made whose last commit is `seq`.
+pub fn mark_list_key(partition: &Partition, segment: SegmentId, seq: CommitSeq) -> Vec<u8> {
+    let mut bytes = key(partition, MARK_LISTS, &segment.get().to_be_bytes());
+    bytes.extend_from_slice(&seq.get().to_be_bytes());
+    bytes
+}
+
+/// The lists of a segment's marks, in the order of their commits.
+pub fn mark_list_range(partition: &Partition, segment: SegmentId) -> KeyRange {
+    KeyRange::prefix(&key(partition, MARK_LISTS, &segment.get().to_be_bytes()))
+}
+
+/// A list of marks as bytes.
+pub fn encode_mark_list(rows: &[u32]) -> Vec<u8> {
+    rows.iter().flat_map(|row| row.to_le_bytes()).collect()
+}
+
+/// Reads what [`encode_mark_list`] wrote.
+pub fn decode_mark_list(bytes: &[u8]) -> Result<impl ExactSizeIterator<Item = u32>, CodecError> {
+    let (chunks, rest) = bytes.as_chunks();
+    if !rest.is_empty() {
+        return Err(CodecError::Corrupt("a list of marks is not a whole number of rows"));
+    }
+    Ok(chunks.iter().map(|chunk| u32::from_le_bytes(*chunk)))
+}
+
 /// The parts of a key of [`Keyspace::Segments`](crate::kv::Keyspace::Segments).
 pub fn split_segments_key(key: &[u8]) -> Result<(Partition, SegmentsKey), CodecError> {
-    let damaged = CodecError::Corrupt("a key of the manifest is neither an entry's nor a mark's");
+    let damaged = CodecError::Corrupt("a key of the manifest is of an unknown kind");
     let (table, owner, mut rest) = split_row_key(key)?;
     let rest = &mut rest;
     let [kind] = array(rest)?;
@@ -232,6 +264,7 @@ pub fn split_segments_key(key: &[u8]) -> Result<(Partition, SegmentsKey), CodecE
     let what = match kind {
         ENTRIES => SegmentsKey::Entry(segment),
         MARKS => SegmentsKey::Mark(segment, u32::from_be_bytes(array(rest)?)),
+        MARK_LISTS => SegmentsKey::MarkList(segment, CommitSeq::new(u64::from_be_bytes(array(rest)?))),
         _ => return Err(damaged),
     };
     if rest.is_empty() { Ok((Partition { table, owner }, what)) } else { Err(damaged) }
@@ -293,8 +326,8 @@ fn segment_behind(prefix: &[u8], key: &[u8]) -> Result<SegmentId, CodecError> {
 
 fn key(partition: &Partition, kind: u8, rest: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    // The row of a mark may follow.
-    write_prefix(&mut bytes, partition, 1 + rest.len() + size_of::<u32>());
+    // The row of a mark may follow, or the commit of a list.
+    write_prefix(&mut bytes, partition, 1 + rest.len() + size_of::<u64>());
     bytes.push(kind);
     bytes.extend_from_slice(rest);
     bytes

@@ -12,7 +12,8 @@ use tokio::sync::{oneshot, watch};
 
 use super::background_sync::BackgroundSync;
 use super::disk_guard::DiskGuard;
-use super::group::Group;
+use super::group::{Group, Remembered};
+use super::hot_counts::HotCounts;
 use super::manifest::ManifestChanges;
 use super::queue::{Answer, Queue, Request};
 use super::{CommitError, CommitSettings, Committed, FreeSpace, PreparedCommit, committed_seq};
@@ -85,6 +86,7 @@ impl Committer {
                 Some(BackgroundSync::start(backend.clone(), interval, on_failure).map_err(no_thread)?)
             }
         };
+        let hot = HotCounts::open(backend.as_ref(), settings.durability)?;
         let worker = Worker {
             guard: DiskGuard::new(free_space, settings.min_free_bytes),
             shared: shared.clone(),
@@ -95,6 +97,7 @@ impl Committer {
             last_seq,
             dropped: HashSet::new(),
             manifest: ManifestChanges::new(last_seq),
+            hot,
             metrics: Metrics::register(),
         };
         let thread = std::thread::Builder::new().name("kalamdb-commit".to_owned()).spawn(move || worker.run());
@@ -202,6 +205,7 @@ struct Worker {
     /// gone, so this needs neither removal nor storing.
     dropped: HashSet<TableId>,
     manifest: ManifestChanges,
+    hot: HotCounts,
     metrics: Metrics,
 }
 
@@ -239,7 +243,8 @@ impl Worker {
         let mut places = Vec::with_capacity(group.len());
         let bytes = group.iter().map(|request| request.commit.byte_size() as u64).sum();
         let room = self.guard.room(bytes);
-        let mut batch = Group::new(self.backend.as_ref(), &mut self.dropped, &mut self.manifest, room, self.last_seq);
+        let remembered = Remembered { dropped: &mut self.dropped, manifest: &mut self.manifest, hot: &mut self.hot };
+        let mut batch = Group::new(self.backend.as_ref(), remembered, room, self.last_seq);
         while let Some(request) = group.pop_front_if(|r| accepted.is_empty() || !Group::must_begin_group(&r.commit)) {
             let ends_group = Group::must_end_group(&request.commit);
             match batch.add(request.commit) {

@@ -30,10 +30,12 @@ pub(super) fn drop_segments(
                 cursor.advance().map_err(CommitError::Storage)?;
             }
             // A partition's marks are its last keys, and there can be many.
-            SegmentsKey::Mark(..) => match KeyRange::prefix(&row_prefix(&partition)).half_open() {
-                (_, Some(next)) => cursor.seek(&next).map_err(CommitError::Storage)?,
-                (_, None) => break,
-            },
+            SegmentsKey::Mark(..) | SegmentsKey::MarkList(..) => {
+                match KeyRange::prefix(&row_prefix(&partition)).half_open() {
+                    (_, Some(next)) => cursor.seek(&next).map_err(CommitError::Storage)?,
+                    (_, None) => break,
+                }
+            }
         }
     }
     if found {

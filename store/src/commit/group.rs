@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use super::disk_guard::Room;
 use super::dropped::drop_segments;
-use super::manifest::{ManifestChanges, change_segments};
+use super::hot_counts::HotCounts;
+use super::manifest::{ManifestChanges, MarkLists, change_segments};
 use super::{ColdPlace, CommitError, Expected, Fence, PreparedCommit, RowChange, RowOp, Unique, position};
 use crate::codec::{
     ChangeOp, ChangeRef, EntryHeader, Mark, PrimaryKey, RowHeader, encode_entry, mark_key, segment_key, write_log_key,
@@ -16,18 +17,26 @@ use crate::kv::{Keyspace, KvError, StorageBackend, WriteBatch};
 /// Look-ups in one commit from which on they are made together.
 const MULTI_GET_FROM: usize = 4;
 
+/// What the committer keeps in memory from group to group.
+pub(super) struct Remembered<'a> {
+    /// The tables that were dropped since it was started.
+    pub(super) dropped: &'a mut HashSet<TableId>,
+    pub(super) manifest: &'a mut ManifestChanges,
+    pub(super) hot: &'a mut HotCounts,
+}
+
 /// Validates commits one after the other, each against the store as it will be after those accepted before it, and
 /// gathers their writes. A refused commit leaves no trace.
 pub(super) struct Group<'a> {
     backend: &'a dyn StorageBackend,
-    dropped: &'a mut HashSet<TableId>,
-    manifest: &'a mut ManifestChanges,
+    remembered: Remembered<'a>,
     room: Room,
     last_seq: CommitSeq,
     /// The rows that accepted commits changed: their new version, or `None` for rows that are gone.
     overlay: HashMap<Vec<u8>, Option<CommitSeq>>,
     /// The rows of segments that accepted commits marked.
     marked: HashSet<ColdPlace>,
+    mark_lists: MarkLists,
     batch: WriteBatch,
     key: Vec<u8>,
 }
@@ -36,13 +45,13 @@ impl<'a> Group<'a> {
     /// An empty group that follows the commit `last_seq`.
     pub(super) fn new(
         backend: &'a dyn StorageBackend,
-        dropped: &'a mut HashSet<TableId>,
-        manifest: &'a mut ManifestChanges,
+        remembered: Remembered<'a>,
         room: Room,
         last_seq: CommitSeq,
     ) -> Self {
-        let (overlay, marked, batch, key) = (HashMap::new(), HashSet::new(), WriteBatch::new(), Vec::new());
-        Self { backend, dropped, manifest, room, last_seq, overlay, marked, batch, key }
+        let (overlay, marked, mark_lists) = (HashMap::new(), HashSet::new(), MarkLists::default());
+        let (batch, key) = (WriteBatch::new(), Vec::new());
+        Self { backend, remembered, room, last_seq, overlay, marked, mark_lists, batch, key }
     }
 
     /// Accepts a commit and gives it the next sequence, or refuses it.
@@ -50,30 +59,42 @@ impl<'a> Group<'a> {
         self.check_room(&commit)?;
         let rows = commit.changes.iter().map(|change| &change.partition);
         let segments = commit.segments.iter().map(|change| &change.partition);
-        if let Some(partition) = rows.chain(segments).find(|partition| self.dropped.contains(&partition.table)) {
+        if let Some(partition) =
+            rows.chain(segments).find(|partition| self.remembered.dropped.contains(&partition.table))
+        {
             return Err(CommitError::TableDropped { table: partition.table });
         }
         let seq = CommitSeq::new(self.last_seq.get() + 1);
         if !commit.segments.is_empty() {
             // Nothing of a refused commit may stay, and this one is the first of its group.
-            let mut batch = WriteBatch::new();
+            let (mut batch, mut left) = (WriteBatch::new(), Vec::with_capacity(commit.segments.len()));
             for change in &commit.segments {
-                change_segments(self.backend, change, seq, &mut batch)?;
+                self.remembered.hot.load(self.backend, &change.partition)?;
+                left.push(change_segments(self.backend, change, seq, &mut batch)?);
             }
             self.batch.append(&batch);
-            for change in &commit.segments {
-                self.manifest.changed(&change.partition, seq);
+            for (change, left) in commit.segments.iter().zip(left) {
+                self.remembered.hot.change(&change.partition, left);
+                self.remembered.manifest.changed(&change.partition, seq);
             }
         }
         if let Some(checked_at) = commit.cold_checked_at {
-            self.manifest.check(&commit.changes, checked_at)?;
+            self.remembered.manifest.check(&commit.changes, checked_at)?;
         }
         let mut dropped = WriteBatch::new();
         for (table, Fence::Dropped) in &commit.fences {
             drop_segments(self.backend, *table, seq, &mut dropped)?;
         }
+        for changes in commit.changes.chunk_by(|a, b| a.partition == b.partition) {
+            if let Some(first) = changes.first() {
+                self.remembered.hot.load(self.backend, &first.partition)?;
+            }
+        }
         self.validate(&commit.changes, seq)?;
         self.last_seq = seq;
+        for (table, Fence::Dropped) in &commit.fences {
+            self.remembered.hot.drop_table(*table, &mut dropped);
+        }
         self.batch.append(&dropped);
         for change in &mut commit.changes {
             write_row_key(&mut self.key, &change.partition, &change.key);
@@ -89,13 +110,15 @@ impl<'a> Group<'a> {
                 let mark = Mark { commit_seq: seq, key: change.key.clone() };
                 let at = mark_key(&change.partition, place.segment, place.row);
                 self.batch.put(Keyspace::Segments, at, mark.encode());
+                self.mark_lists.push(&change.partition, place.segment, place.row);
             }
         }
+        self.remembered.hot.count(&commit.changes);
         self.log(&commit, seq)?;
         self.batch.append(&commit.kv);
         for (table, fence) in commit.fences {
             match fence {
-                Fence::Dropped => self.dropped.insert(table),
+                Fence::Dropped => self.remembered.dropped.insert(table),
             };
         }
         Ok(seq)
@@ -113,6 +136,8 @@ impl<'a> Group<'a> {
 
     /// The last accepted commit and the writes of all.
     pub(super) fn finish(mut self) -> (CommitSeq, WriteBatch) {
+        self.mark_lists.write(self.last_seq, &mut self.batch);
+        self.remembered.hot.write(&mut self.batch);
         position::write(&mut self.batch, self.last_seq);
         (self.last_seq, self.batch)
     }
@@ -288,7 +313,7 @@ fn schema_version(change: &ChangeRef<'_>) -> Option<SchemaVersion> {
 fn stored_version(value: Option<Vec<u8>>) -> Result<Option<CommitSeq>, CommitError> {
     let Some(value) = value else { return Ok(None) };
     match RowHeader::decode(&value) {
-        Ok(header) => Ok((!header.tombstone).then_some(header.commit_seq)),
+        Ok(header) => Ok(Some(header.commit_seq)),
         Err(error) => Err(CommitError::Storage(KvError::Corruption(error.to_string()))),
     }
 }

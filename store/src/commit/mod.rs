@@ -14,6 +14,7 @@ mod committer;
 mod disk_guard;
 mod dropped;
 mod group;
+mod hot_counts;
 mod manifest;
 mod position;
 mod queue;
@@ -98,6 +99,8 @@ pub struct NewSegment {
     pub checksums: Vec<u32>,
     /// The keys of its rows, by their position in the file.
     pub keys: PackedKeys,
+    /// Bytes of the keys and values that its rows have in the hot tier; 0 if they come from other segments.
+    pub hot_bytes: u64,
 }
 
 /// Why changes of a table's rows are refused from some commit on.

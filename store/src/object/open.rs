@@ -191,6 +191,8 @@ impl Client<'_> {
         Ok(Arc::new(builder.with_client_options(self.options).with_retry(self.retry).build()?))
     }
 
+    /// Without a key, and unless requests are anonymous, each one first needs a token of Google's metadata server,
+    /// whatever the endpoint is.
     fn gcs(self, bucket: &str) -> Built {
         let mut builder = GoogleCloudStorageBuilder::new()
             .with_bucket_name(bucket)

@@ -55,7 +55,8 @@ proptest! {
         prop_assert_eq!(PendingFile::decode(&pending.encode()).unwrap(), pending);
         let garbage = GarbageFile { removed_at: CommitSeq::new(seq), storage: StorageId::new(storage), path };
         prop_assert_eq!(GarbageFile::decode(&garbage.encode()).unwrap(), garbage);
-        prop_assert_eq!(decode_checksums(&encode_checksums(&sums)).unwrap(), sums);
+        prop_assert_eq!(decode_checksums(&encode_checksums(&sums)).unwrap(), sums.clone());
+        prop_assert!(decode_mark_list(&encode_mark_list(&sums)).unwrap().eq(sums));
     }
 
     #[test]
@@ -74,6 +75,17 @@ proptest! {
         prop_assert_eq!(mark_range(&other, a).contains(&mark), mine == other);
         prop_assert_eq!(segment_key(&mine, a).cmp(&segment_key(&mine, b)), a.cmp(&b));
         prop_assert_eq!(mark_key(&mine, a, i).cmp(&mark_key(&mine, b, j)), (a, i).cmp(&(b, j)));
+        let (first, last) = (CommitSeq::new(u64::from(i)), CommitSeq::new(u64::MAX - u64::from(j)));
+        let list = mark_list_key(&mine, a, first);
+        prop_assert_eq!(split_segments_key(&list).unwrap(), (mine.clone(), SegmentsKey::MarkList(a, first)));
+        prop_assert!(list > mark && table_range(mine.table).contains(&list) && !mark_range(&mine, a).contains(&list));
+        prop_assert_eq!(mark_list_range(&mine, b).contains(&list), a == b);
+        prop_assert_eq!(mark_list_range(&other, a).contains(&list), mine == other);
+        prop_assert_eq!(list.cmp(&mark_list_key(&mine, b, last)), (a, first).cmp(&(b, last)));
+        let count = hot_count_key(&mine);
+        prop_assert_eq!(split_hot_count_key(&count).unwrap(), mine.clone());
+        prop_assert!(hot_count_range(mine.table).contains(&count));
+        prop_assert_eq!(hot_count_range(other.table).contains(&count), mine.table == other.table);
         prop_assert_eq!(split_pending_key(&pending_key(a)).unwrap(), a);
         prop_assert_eq!(split_garbage_key(&garbage_key(a)).unwrap(), a);
         prop_assert!(pending_range().contains(&pending_key(a)) && !pending_range().contains(&garbage_key(a)));
@@ -88,11 +100,15 @@ proptest! {
         let _ = PendingFile::decode(&bytes);
         let _ = GarbageFile::decode(&bytes);
         let _ = decode_checksums(&bytes);
+        let _ = decode_mark_list(&bytes);
+        let _ = HotCount::decode(&bytes);
+        let _ = split_hot_count_key(&[b"hot/counts/", &bytes[..]].concat());
         let _ = split_pending_key(&bytes);
         if let Ok((partition, what)) = split_segments_key(&bytes) {
             let again = match what {
                 SegmentsKey::Entry(segment) => segment_key(&partition, segment),
                 SegmentsKey::Mark(segment, row) => mark_key(&partition, segment, row),
+                SegmentsKey::MarkList(segment, seq) => mark_list_key(&partition, segment, seq),
             };
             prop_assert_eq!(again, bytes);
         }

@@ -187,6 +187,8 @@ async fn tables_without_rows_to_flush_succeed_and_unknown_ones_do_not() {
     for table in ["empty", "typing"] {
         let (partitions, finished) = flushed(&client, table).await;
         assert_eq!((partitions.len(), finished.rows, finished.status()), (0, 0, JobStatus::Completed), "{table}");
+        let answer = client.run(&format!("FLUSH TABLE {table} FORCE")).await;
+        assert_eq!(answer.affected().row_count, 0, "{table}");
     }
     assert_eq!(client.scalar("SELECT count(*) FROM typing").await, "1");
 

@@ -10,6 +10,7 @@ mod catalog;
 mod cli;
 mod crash;
 mod crash_flush;
+mod crash_steps;
 mod damaged_segments;
 mod flush;
 mod full_disk;

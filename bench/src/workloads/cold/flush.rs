@@ -48,7 +48,8 @@ pub(in crate::workloads) async fn flush(context: &mut Context) -> Result<()> {
     context.report(Record::Load(Box::new(LoadRecord::new("flush", 1, rows, &found))))
 }
 
-fn note(measurement: &mut Measurement, took: std::time::Duration) {
+/// Records one operation that took so long.
+pub(super) fn note(measurement: &mut Measurement, took: std::time::Duration) {
     measurement.record(took, Reply::default());
     measurement.finish_slice(1.0 / took.as_secs_f64());
 }

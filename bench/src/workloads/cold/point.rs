@@ -2,10 +2,11 @@
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-use super::ColdServer;
+use super::{ColdServer, NO_COMPACTION};
 use crate::{
-    data,
-    error::Result,
+    data::{self, Indexes},
+    error::{BenchError, Result},
+    progress::Progress,
     wire::{Expect, Requests, Traffic, int, statement},
     workloads::{Context, echo_limit, limit},
 };
@@ -17,8 +18,6 @@ const COLD: &str = "cold";
 const HOT: &str = "hot";
 const USER: &str = "reader";
 const LIMIT_HOT: &str = "the same row hot";
-/// Segments are left as they were flushed, so that there are as many as the workload says.
-const NO_COMPACTION: [(&str, &str); 1] = [("compaction.automatic", "false")];
 
 /// `SELECT *` of one row, by a random key that exists. Every segment's key range spans every key, so that only the bloom
 /// filters tell where it is.
@@ -28,17 +27,17 @@ pub(in crate::workloads) async fn cold_point_read(context: &mut Context) -> Resu
     eprintln!("filling {rows} rows in {SEGMENTS} segments, and as many hot ones");
     cold.create(COLD).await?;
     cold.create(HOT).await?;
+    let mut progress = Progress::new("cold-point-read: filling and flushing".to_owned(), "segments", SEGMENTS);
     for segment in 0..SEGMENTS {
-        let indexes: Vec<u64> = (segment..rows).step_by(SEGMENTS as usize).collect();
-        let lists = indexes.chunks(super::FILL_ROWS).map(<[u64]>::to_vec);
-        data::insert(cold.client(), &cold.qualified(COLD), rows, lists).await?;
+        cold.insert(COLD, rows, Indexes::stepping(segment, rows, SEGMENTS)).await?;
         cold.flush(COLD).await?;
+        progress.add(1);
     }
     cold.insert(HOT, rows, 0..rows).await?;
     cold.quiet().await?;
     let segments = cold.files(COLD).await?.len();
     if segments as u64 != SEGMENTS {
-        eprintln!("cold-point-read: there are {segments} segments");
+        return Err(BenchError::Process(format!("there are {segments} segments, not {SEGMENTS}")));
     }
 
     let last_id = data::id(rows - 1);

@@ -1,6 +1,8 @@
 //! Aggregates over all rows of a SHARED table: all of them flushed, some of those updated, half of them hot.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, ops::Range, path::PathBuf};
+
+use kalam_link::Client;
 
 use super::ColdServer;
 use crate::{
@@ -8,6 +10,7 @@ use crate::{
     driver::Pool,
     error::{BenchError, Result},
     limits::datafusion::{DataFusionClient, IN_FILES, IN_MEMORY},
+    progress::Progress,
     wire::{Expect, Requests, Traffic, statement},
     workloads::{
         Context, limit,
@@ -16,12 +19,13 @@ use crate::{
 };
 
 const CLIENTS: [usize; 1] = [1];
-const DEFAULT_ROWS: u64 = 1_000_000;
+const DEFAULT_ROWS: u64 = 5_000_000;
+const DEFAULT_MIXED_ROWS: u64 = 1_000_000;
 /// Rows that are flushed at a time while a table is filled.
 const FLUSH_ROWS: u64 = 500_000;
 const TABLE: &str = "scanned";
 const USER: &str = "scanner";
-const LIMIT_FILES: &str = "DataFusion, same files";
+pub(super) const LIMIT_FILES: &str = "DataFusion, same files";
 const LIMIT_BOTH: &str = "DataFusion, files and memory";
 /// Every so many rows is updated, the one with this remainder first.
 const UPDATED_EVERY: u64 = 100;
@@ -43,9 +47,12 @@ impl ScannedTable {
         eprintln!("filling and flushing {rows} rows");
         let cold = ColdServer::start(context, &[]).await?;
         cold.create(TABLE).await?;
+        let mut progress = Progress::new("filling and flushing".to_owned(), "rows", rows);
         for from in (0..rows).step_by(FLUSH_ROWS as usize) {
-            cold.insert(TABLE, rows, from..rows.min(from + FLUSH_ROWS)).await?;
+            let to = rows.min(from + FLUSH_ROWS);
+            cold.insert(TABLE, rows, from..to).await?;
             cold.flush(TABLE).await?;
+            progress.add(to - from);
         }
         cold.quiet().await?;
         Ok(Self { cold, rows, updated: false })
@@ -54,6 +61,7 @@ impl ScannedTable {
     /// Updates a part of the rows, which are hot from then on.
     async fn update(&mut self) -> Result<()> {
         let table = self.cold.qualified(TABLE);
+        let mut progress = Progress::new("updating every hundredth row".to_owned(), "rows", self.rows);
         let failed = || BenchError::client("updating rows");
         for from in (0..self.rows).step_by(FLUSH_ROWS as usize) {
             let sql = format!(
@@ -63,13 +71,14 @@ impl ScannedTable {
                 data::id(from + FLUSH_ROWS) - 1,
             );
             self.cold.client().execute(sql, ()).await.map_err(failed())?;
+            progress.add(FLUSH_ROWS.min(self.rows - from));
         }
         self.updated = true;
         self.cold.quiet().await
     }
 
     fn expected(&self) -> Vec<Figures> {
-        expected(self.rows, |index| {
+        expected(0..self.rows, |index| {
             let updated = self.updated && index % UPDATED_EVERY == UPDATED_REMAINDER;
             Some(i64::from(data::files_changed(index)) + if updated { UPDATE_ADDS } else { 0 })
         })
@@ -110,7 +119,7 @@ async fn scan(context: &mut Context, workload: &str, updated: bool) -> Result<()
 
 /// A filter and the aggregate where the first half of the rows is flushed and the other one is not.
 pub(in crate::workloads) async fn mixed_scan(context: &mut Context) -> Result<()> {
-    let rows = context.args.rows.unwrap_or(DEFAULT_ROWS);
+    let rows = context.args.rows.unwrap_or(DEFAULT_MIXED_ROWS);
     let half = rows / 2;
     eprintln!("filling {rows} rows and flushing half of them");
     let cold = ColdServer::start(context, &[]).await?;
@@ -125,7 +134,7 @@ pub(in crate::workloads) async fn mixed_scan(context: &mut Context) -> Result<()
     let both = format!("({columns} {IN_FILES} UNION ALL {columns} {IN_MEMORY}) AS t");
     let filtered = |table: &str| aggregate(&format!("{table} WHERE files_changed < {FILTER_BELOW}"));
     let alone = DataFusionClient::with(Some((half..rows, rows)), &files, &filtered(&both), ROLE_COUNT).await?;
-    let expected = expected(rows, |index| {
+    let expected = expected(0..rows, |index| {
         Some(i64::from(data::files_changed(index))).filter(|files_changed| *files_changed < FILTER_BELOW)
     });
     check("DataFusion alone", &figures(&alone.run().await?)?, &expected)?;
@@ -143,9 +152,7 @@ async fn contest(
     expected: &[Figures],
     (limit_name, alone): (&'static str, DataFusionClient),
 ) -> Result<()> {
-    let answer = cold.client().execute(sql.to_owned(), ()).await.map_err(BenchError::client("an aggregate"))?;
-    let found = answer.rows().iter().map(server_figures).collect::<Option<Vec<_>>>();
-    check("the server", &found.unwrap_or_default(), expected)?;
+    check("the server", &answer(cold.client(), sql).await?, expected)?;
     let requests = |_: usize| -> Requests {
         let sql = sql.to_owned();
         Box::new(move || statement(sql.clone(), Vec::new()))
@@ -164,10 +171,10 @@ async fn contest(
     Ok(())
 }
 
-/// The aggregate over messages `0..rows`, of which each counts with the number that it has here, or not at all.
-fn expected(rows: u64, files_changed: impl Fn(u64) -> Option<i64>) -> Vec<Figures> {
+/// The aggregate over the messages of a range, of which each counts with the number that it has here, or not at all.
+fn expected(indexes: Range<u64>, files_changed: impl Fn(u64) -> Option<i64>) -> Vec<Figures> {
     let mut roles: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
-    for index in 0..rows {
+    for index in indexes {
         if let Some(files_changed) = files_changed(index) {
             let (count, sum) = roles.entry(data::role(index)).or_default();
             *count += 1;
@@ -177,7 +184,18 @@ fn expected(rows: u64, files_changed: impl Fn(u64) -> Option<i64>) -> Vec<Figure
     roles.into_iter().map(|(role, (count, sum))| (role.to_owned(), count, sum, sum as f64 / count as f64)).collect()
 }
 
-fn check(who: &str, found: &[Figures], expected: &[Figures]) -> Result<()> {
+/// The aggregate over the messages of a range as they are generated.
+pub(super) fn expected_of(indexes: Range<u64>) -> Vec<Figures> {
+    expected(indexes, |index| Some(i64::from(data::files_changed(index))))
+}
+
+/// What the server answers to an aggregate.
+pub(super) async fn answer(client: &Client, sql: &str) -> Result<Vec<Figures>> {
+    let answer = client.execute(sql.to_owned(), ()).await.map_err(BenchError::client("an aggregate"))?;
+    Ok(answer.rows().iter().map(server_figures).collect::<Option<Vec<_>>>().unwrap_or_default())
+}
+
+pub(super) fn check(who: &str, found: &[Figures], expected: &[Figures]) -> Result<()> {
     if found == expected {
         return Ok(());
     }
@@ -199,7 +217,7 @@ mod tests {
 
     #[test]
     fn the_expected_aggregate_counts_what_passes() {
-        let figures = expected(8, |index| (index != 4).then_some(index as i64));
+        let figures = expected(0..8, |index| (index != 4).then_some(index as i64));
         let roles: Vec<&str> = figures.iter().map(|(role, ..)| role.as_str()).collect();
         assert_eq!(roles, ["assistant", "system", "tool", "user"]);
         assert_eq!(figures[0], ("assistant".to_owned(), 2, 6, 3.0));

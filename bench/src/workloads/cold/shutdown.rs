@@ -27,8 +27,10 @@ pub(in crate::workloads) async fn shutdown(context: &mut Context) -> Result<()> 
         cold.create(table).await?;
         cold.insert(table, rows, 0..rows).await?;
     }
+    eprintln!("shutdown: ending the server");
     let took_ms = end(&mut cold).await?;
 
+    eprintln!("shutdown: ended after {took_ms:.0} ms; starting it again and counting the rows");
     let process = cold.server().process()?;
     process.restart().await?;
     let url = process.endpoint();

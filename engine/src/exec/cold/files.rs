@@ -26,6 +26,8 @@ use datafusion::{
 use futures::{FutureExt, future::BoxFuture};
 use kalamdb_store::{codec::SegmentEntry, segment::Segments};
 
+use crate::exec::cold::tail::ScannedSegment;
+
 /// Opens segments with the metadata that reads by key use too, so that a footer is read and parsed once for both.
 #[derive(Debug)]
 pub(super) struct SegmentFiles {
@@ -41,13 +43,13 @@ impl ParquetFileReaderFactory for SegmentFiles {
         _metadata_size_hint: Option<usize>,
         metrics: &ExecutionPlanMetricsSet,
     ) -> DataFusionResult<Box<dyn AsyncFileReader + Send>> {
-        let entry = file.extension::<Arc<SegmentEntry>>().map(Arc::clone);
-        let entry = entry.ok_or_else(|| internal_datafusion_err!("a file that is no segment"))?;
+        let segment = file.extension::<Arc<ScannedSegment>>().map(Arc::clone);
+        let segment = segment.ok_or_else(|| internal_datafusion_err!("a file that is no segment"))?;
         Ok(Box::new(SegmentBytes {
             segments: Arc::clone(&self.segments),
             store: Arc::clone(&self.store),
             path: file.object_meta.location,
-            entry,
+            segment,
             bytes_scanned: MetricBuilder::new(metrics).counter("bytes_scanned", partition),
         }))
     }
@@ -58,7 +60,7 @@ struct SegmentBytes {
     segments: Arc<Segments>,
     store: Arc<dyn ObjectStore>,
     path: Path,
-    entry: Arc<SegmentEntry>,
+    segment: Arc<ScannedSegment>,
     bytes_scanned: Count,
 }
 
@@ -78,7 +80,7 @@ impl AsyncFileReader for SegmentBytes {
         _options: Option<&'a ArrowReaderOptions>,
     ) -> BoxFuture<'a, ParquetResult<Arc<ParquetMetaData>>> {
         async move {
-            let reader = self.segments.open(&self.entry).await.map_err(external)?;
+            let reader = self.segments.open(&self.segment.entry).await.map_err(external)?;
             Ok(Arc::clone(reader.metadata()))
         }
         .boxed()

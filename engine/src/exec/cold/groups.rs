@@ -60,6 +60,8 @@ fn contiguous(segments: Vec<LiveSegment>, count: usize) -> Vec<Vec<LiveSegment>>
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use kalamdb_store::{
         codec::{PrimaryKey, SegmentEntry},
         ids::{CommitSeq, Owner, SchemaVersion, SegmentId, StorageId},
@@ -82,7 +84,7 @@ mod tests {
             max_seq: CommitSeq::new(1),
             created_at_us: 0,
         };
-        LiveSegment { owner: Owner::Shared, entry, marks: Vec::new() }
+        LiveSegment { owner: Owner::Shared, entry, marks: Arc::default() }
     }
 
     fn ids(groups: &Groups) -> Vec<Vec<u64>> {

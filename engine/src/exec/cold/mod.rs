@@ -13,8 +13,8 @@
 //! | module | what is there |
 //! | --- | --- |
 //! | [`tables`] | which tables have segments at all, so that others pay nothing |
-//! | [`manifest`] | segments and marks as of a snapshot |
-//! | [`scan`] | segments as DataFusion plans; `files`, `columns`, `statistics` and `groups` are its parts |
+//! | [`manifest`] | segments and marks as of a snapshot; `marks` keeps in memory what was read of them |
+//! | [`scan`] | segments as DataFusion plans; `files`, `columns`, `statistics`, `groups` and `tail` are its parts |
 //! | [`lookup`] | rows of segments by key |
 
 mod columns;
@@ -22,9 +22,11 @@ mod files;
 mod groups;
 mod lookup;
 mod manifest;
+mod marks;
 mod scan;
 mod statistics;
 mod tables;
+mod tail;
 
 use std::sync::Arc;
 
@@ -35,9 +37,11 @@ use kalamdb_store::{
 
 pub(crate) use columns::column_values;
 pub(crate) use lookup::{ColdColumn, ColdRows, FoundColumns, find_columns, find_keys, find_rows};
-pub(crate) use manifest::marks_of;
+pub(crate) use manifest::{live_segments, live_segments_of_table, marks_of};
+pub(crate) use marks::MarkCache;
 pub(crate) use scan::segment_scans;
 pub(crate) use tables::ColdTables;
+pub(crate) use tail::last_rows_first;
 
 use crate::{
     catalog::Table,
@@ -53,6 +57,8 @@ pub(crate) struct ColdTier {
     pub(crate) segments: Arc<Segments>,
     /// The tables that have any.
     pub(crate) tables: ColdTables,
+    /// Deletion marks that were read.
+    pub(crate) marks: MarkCache,
 }
 
 /// Whether a table may have segments. A snapshot must be taken before this is asked, if its segments are what matters.

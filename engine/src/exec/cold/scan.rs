@@ -47,6 +47,7 @@ use crate::{
             groups::Groups,
             manifest::{LiveSegment, live_segments, live_segments_of_table, owners},
             statistics::{key_value, of_segments},
+            tail::ScannedSegment,
         },
         key_filter::KeySet,
         scan::{ScanSpec, batch_of, remap},
@@ -77,13 +78,13 @@ pub(crate) fn segment_scans(
 
 /// The segments that may have wanted rows.
 fn wanted_segments(context: &StatementContext, spec: &ScanSpec) -> Result<Vec<LiveSegment>> {
-    let snapshot = context.snapshot().as_ref();
+    let (snapshot, marks) = (context.snapshot().as_ref(), &context.cold().marks);
     let table = spec.table.id();
     let may_have_rows = |entry: &SegmentEntry| spec.keys.overlaps(&entry.min_key, &entry.max_key);
     let mut segments = match &spec.owner {
-        Some(owner) => live_segments(snapshot, &Partition { table, owner: owner.clone() }, may_have_rows)?,
+        Some(owner) => live_segments(snapshot, marks, &Partition { table, owner: owner.clone() }, may_have_rows)?,
         None => {
-            let segments = live_segments_of_table(snapshot, table, may_have_rows)?;
+            let segments = live_segments_of_table(snapshot, marks, table, may_have_rows)?;
             of_wanted_owners(segments, spec)?
         }
     };
@@ -275,7 +276,8 @@ impl StorageScan<'_> {
         if !marks.is_empty() {
             file = file.with_extension(access_plan(&entry, &marks));
         }
-        Ok(file.with_extension(Arc::new(entry)))
+        let key = self.spec.table.key_column().name.as_str().to_owned();
+        Ok(file.with_extension(Arc::new(ScannedSegment { entry, key })))
     }
 }
 

@@ -91,11 +91,12 @@ pub(super) async fn run(
     force: bool,
 ) -> Outcome {
     let rules = rules(&shared.settings.compaction, &shared.settings.flush, force);
-    let mut compaction = Compaction { shared, core, job, rules, plan: None, removed: 0, failures_in_a_row: 0 };
+    let mut compaction =
+        Compaction { shared, core, job, rules, plan: None, removed: 0, failures_in_a_row: 0, last_fault: None };
     match compaction.run(table).await {
         Ok(()) => compaction.outcome(),
         Err(fault) if fault.kind == FaultKind::Dropped => Outcome::cancelled("The table was dropped."),
-        Err(fault) => Outcome::failed(fault.message.clone(), Some(fault.trace())),
+        Err(fault) => Outcome::failed(&fault),
     }
 }
 
@@ -108,6 +109,7 @@ struct Compaction<'a> {
     /// Segments merged.
     removed: u64,
     failures_in_a_row: u32,
+    last_fault: Option<Fault>,
 }
 
 impl Compaction<'_> {
@@ -139,6 +141,7 @@ impl Compaction<'_> {
                         failed.push(failure);
                     }
                     self.job.note_fault(fault.trace());
+                    self.last_fault = Some(fault);
                 }
                 Err(fault) => return Err(fault),
             }
@@ -161,7 +164,7 @@ impl Compaction<'_> {
                     "{} partition(s) could not be compacted and stay as they are. {} {done}",
                     progress.partitions_failed, first.message
                 );
-                Outcome::failed(result, record.trace)
+                Outcome::failed_in_part(result, self.last_fault.as_ref())
             }
         }
     }
@@ -273,7 +276,7 @@ impl Compaction<'_> {
         let created_at_us = self.shared.env.now_us();
         let entry = file.entry(pending.id, pending.storage, pending.path.clone(), created_at_us);
         // Entered whatever came of it, so that the file is given up if the merge fails.
-        written.push((pending, NewSegment { entry, checksums: file.checksums, keys: file.keys }));
+        written.push((pending, NewSegment { entry, checksums: file.checksums, keys: file.keys, hot_bytes: 0 }));
         stored.map_err(|error| Fault::storage("write a segment file", &error))?;
         self.core.reached(JobStep::AfterUpload)
     }
@@ -294,7 +297,7 @@ impl Compaction<'_> {
             rows += new.entry.rows;
             bytes += new.entry.file_bytes;
             let keys = std::mem::take(&mut new.keys);
-            add.push(NewSegment { entry: new.entry.clone(), checksums: std::mem::take(&mut new.checksums), keys });
+            add.push(NewSegment { entry: new.entry.clone(), checksums: std::mem::take(&mut new.checksums), keys, hot_bytes: 0 });
         }
         let removed = segments.len() as u64;
         let change = SegmentChange {

@@ -66,6 +66,11 @@ impl ManifestWalk {
                         _ => cursor.advance().map_err(from_store)?,
                     }
                 }
+                // The same marks once more, the last keys of the partition.
+                SegmentsKey::MarkList(..) => match KeyRange::prefix(&row_prefix(partition)).end {
+                    Bound::Excluded(next) => cursor.seek(&next).map_err(from_store)?,
+                    Bound::Included(_) | Bound::Unbounded => cursor.advance().map_err(from_store)?,
+                },
             }
         }
         self.rest = cursor.item().map(|(key, _)| KeyRange::new(Bound::Included(key.to_vec()), range.end));

@@ -15,6 +15,8 @@ use crate::{
 /// What became of a range of hot rows.
 pub(super) struct Built {
     pub(super) file: SegmentFile,
+    /// Bytes of the keys and values of its rows.
+    pub(super) hot_bytes: u64,
     /// The rows that the segment had no room for.
     pub(super) rest: Option<KeyRange>,
 }
@@ -56,7 +58,7 @@ pub(super) async fn build(
         };
     }
     let file = job.busy(|| writer.finish()).map_err(|error| Fault::storage("finish a segment", &error))?;
-    Ok(Some(Built { file, rest: rows.into_rest() }))
+    Ok(Some(Built { file, hot_bytes: rows.read_bytes(), rest: rows.into_rest() }))
 }
 
 enum Ahead {

@@ -60,6 +60,11 @@ pub(super) async fn run(
     table: TableId,
     force: bool,
 ) -> Outcome {
+    let state = shared.catalog.state();
+    if state.all_tables().any(|other| other.id() == table && other.kind() == TableKind::Stream) {
+        return Outcome::completed("Flushed 0 row(s): those of a STREAM table expire, and are never flushed.");
+    }
+    drop(state);
     let settings = shared.settings.flush.clone();
     let mut wait = Duration::from_millis(settings.retry_interval_ms);
     for attempt in 0.. {
@@ -69,7 +74,7 @@ pub(super) async fn run(
         job.set_failed(end.failures.named.clone(), end.failures.count);
         match end.stopped {
             Some(Stopped::Dropped) => return Outcome::cancelled("The table was dropped."),
-            Some(Stopped::Failed(fault)) => return Outcome::failed(fault.message.clone(), Some(fault.trace())),
+            Some(Stopped::Failed(fault)) => return Outcome::failed(&fault),
             None => {}
         }
         if end.failures.count == 0 {
@@ -78,8 +83,7 @@ pub(super) async fn run(
         if is_last || !end.failures.any_transient {
             // Told at the end: what failed before may have succeeded since.
             end.failures.named.iter().for_each(|failed| job.tell(JobEvent::PartitionFailed(failed.clone())));
-            let trace = end.failures.last.as_ref().map(Fault::trace);
-            return Outcome::failed(not_all(&job.record().progress, &end.failures), trace);
+            return Outcome::failed_in_part(not_all(&job.record().progress, &end.failures), end.failures.last.as_ref());
         }
         tracing::warn!(table = %table, partitions = end.failures.count, "a flush failed in part; trying again");
         slot.rest(core, wait).await;
@@ -125,9 +129,6 @@ impl Round<'_> {
 
     async fn walk(&mut self, store: &mut SegmentStore, is_last: bool) -> Result<(), Stopped> {
         let view = self.view()?;
-        if view.table.kind() == TableKind::Stream {
-            return Ok(());
-        }
         let mut survey = Survey::new(self.table, self.worth(view.table.kind()));
         drop(view);
         while !survey.is_done() && store.failures.stop.is_none() {
@@ -249,13 +250,14 @@ impl Round<'_> {
                     return Ok(());
                 }
             };
-            let Some((Built { file, rest }, based_on)) = built else { break };
+            let Some((mut built, based_on)) = built else { break };
+            let rest = built.rest.take();
             let place = match pending.take() {
                 Some(pending) => Ok(Some(pending)),
                 None => self.reserve(std::slice::from_ref(&owner)).await.map(|mut reserved| reserved.pop()),
             };
             match place {
-                Ok(Some(place)) => store.push(number, place, file, based_on).await,
+                Ok(Some(place)) => store.push(number, place, built, based_on).await,
                 Ok(None) => break,
                 Err(fault) if matches!(fault.kind, FaultKind::Transient | FaultKind::Lasting) => {
                     store.complete(number, Some(fault));

@@ -25,6 +25,7 @@ pub(super) struct HotRows {
     schema: SchemaRef,
     batch_rows: usize,
     rest: Option<KeyRange>,
+    read_bytes: u64,
 }
 
 /// The keys of a partition's hot rows; `None`: it has none. Rows with greater keys, that come later, are not in it.
@@ -49,7 +50,7 @@ impl HotRows {
             .collect::<Result<Vec<DecodeColumn>>>()?;
         columns.extend([DecodeColumn::CommitSeq, DecodeColumn::CommitTime]);
         let decoder = BatchDecoder::new(Arc::clone(table.history()), columns).map_err(Error::internal)?;
-        Ok(Self { snapshot, decoder, schema, batch_rows, rest: Some(range) })
+        Ok(Self { snapshot, decoder, schema, batch_rows, rest: Some(range), read_bytes: 0 })
     }
 
     /// The next rows; none when there are no more.
@@ -62,6 +63,7 @@ impl HotRows {
                 break;
             }
             self.decoder.append(key, value).map_err(corrupt)?;
+            self.read_bytes += (key.len() + value.len()) as u64;
             cursor.advance().map_err(from_store)?;
         }
         drop(cursor);
@@ -75,6 +77,11 @@ impl HotRows {
     /// Whether there is more to read.
     pub(super) fn has_more(&self) -> bool {
         self.rest.is_some()
+    }
+
+    /// Bytes of the keys and values that were read.
+    pub(super) fn read_bytes(&self) -> u64 {
+        self.read_bytes
     }
 
     /// What was not read.

@@ -13,6 +13,7 @@ use kalamdb_store::{
 };
 use tokio::task::JoinSet;
 
+use super::build::Built;
 use crate::{
     engine::Shared,
     jobs::{
@@ -157,13 +158,8 @@ impl SegmentStore {
     }
 
     /// Takes a built segment; waits while too many are on their way.
-    pub(super) async fn push(
-        &mut self,
-        number: PartitionNumber,
-        pending: Pending,
-        file: SegmentFile,
-        based_on: CommitSeq,
-    ) {
+    pub(super) async fn push(&mut self, number: PartitionNumber, pending: Pending, built: Built, based_on: CommitSeq) {
+        let Built { file, hot_bytes, .. } = built;
         let file_bytes = file.bytes.len();
         while self.uploads.len() >= MAX_UPLOADS
             || (!self.uploads.is_empty() && self.upload_bytes + file_bytes > self.max_upload_bytes)
@@ -181,7 +177,7 @@ impl SegmentStore {
             let written = upload(&shared, &core, &pending, &file).await;
             let entry = file.entry(pending.id, pending.storage, pending.path.clone(), created_at_us);
             let (rows, bytes) = (entry.rows, entry.file_bytes);
-            let new = NewSegment { entry, checksums: file.checksums, keys: file.keys };
+            let new = NewSegment { entry, checksums: file.checksums, keys: file.keys, hot_bytes };
             let add = vec![new];
             let change = SegmentChange { partition, based_on, add, remove: Vec::new(), takes_hot_rows: true };
             (Uploaded { number, pending, rows, bytes, change: Some(change) }, written)

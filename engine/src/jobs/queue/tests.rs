@@ -17,6 +17,7 @@ fn job(id: i64) -> Arc<LiveJob> {
         attempt: 0,
         result: None,
         trace: None,
+        reason: None,
         memory_used_bytes: 0,
         cpu_used_us: 0,
         node: 0,

@@ -95,6 +95,14 @@ fn types_that_do_not_exist() {
         ("wibble", Reason::InvalidStatement, "There is no type wibble"),
         ("STRUCT<a INT, A TEXT>", Reason::InvalidStatement, "two fields a"),
         ("STRUCT<INT>", Reason::InvalidStatement, "fields of a STRUCT have names"),
+        ("STRUCT", Reason::InvalidStatement, "A STRUCT has fields"),
+        ("STRUCT()", Reason::InvalidStatement, "A STRUCT has fields"),
+        ("STRUCT<>", Reason::SyntaxError, ""),
+        ("STRUCT[]", Reason::InvalidStatement, "A STRUCT has fields"),
+        ("STRUCT()[]", Reason::InvalidStatement, "A STRUCT has fields"),
+        ("ARRAY<STRUCT>", Reason::InvalidStatement, "A STRUCT has fields"),
+        ("STRUCT<a INT, b STRUCT>", Reason::InvalidStatement, "A STRUCT has fields"),
+        ("STRUCT(a INT, b STRUCT()[])", Reason::InvalidStatement, "A STRUCT has fields"),
     ] {
         let error = column_type(name).expect_err(name);
         assert_eq!(error.reason(), reason, "{name}: {error}");

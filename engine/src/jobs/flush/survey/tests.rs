@@ -17,8 +17,6 @@ fn store(partitions: &[(&str, u64, i64)]) -> MemoryBackend {
             let partition = Partition { table: TableId::new(table), owner };
             for row in 0..*rows {
                 let header = RowHeader {
-                    tombstone: false,
-                    overrides_cold: false,
                     commit_seq: CommitSeq::new(1),
                     commit_time_us: *written_us,
                     schema_version: SchemaVersion::new(1),
