@@ -4,7 +4,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message;
 
-const PROTOS: [&str; 8] = [
+const PROTOS: [&str; 9] = [
     "kalamdb/v1/admin.proto",
     "kalamdb/v1/errors.proto",
     "kalamdb/v1/flush.proto",
@@ -12,6 +12,7 @@ const PROTOS: [&str; 8] = [
     "kalamdb/v1/query.proto",
     "kalamdb/v1/segment.proto",
     "kalamdb/v1/storage.proto",
+    "kalamdb/v1/subscribe.proto",
     "kalamdb/v1/value.proto",
 ];
 /// Messages with secrets: `src/redacted.rs` says how they are printed.
