@@ -4,11 +4,12 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message;
 
-const PROTOS: [&str; 9] = [
+const PROTOS: [&str; 10] = [
     "kalamdb/v1/admin.proto",
     "kalamdb/v1/errors.proto",
     "kalamdb/v1/flush.proto",
     "kalamdb/v1/job.proto",
+    "kalamdb/v1/live.proto",
     "kalamdb/v1/query.proto",
     "kalamdb/v1/segment.proto",
     "kalamdb/v1/storage.proto",

@@ -1,12 +1,13 @@
 //! Removes expired rows of STREAM tables. Readers do not see them from the moment they expire; this frees their space.
 
 use std::{
+    ops::Bound,
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use kalamdb_store::{
-    codec::{PrimaryKey, RowHeader, split_row_key, table_range},
+    codec::{PrimaryKey, RowHeader, row_range, split_row_key, table_range},
     commit::{CommitError, Expected, RowChange, RowOp},
     ids::Partition,
     kv::{Direction, KeyRange, Keyspace},
@@ -66,7 +67,27 @@ async fn sweep(shared: &Arc<Shared>) -> Result<()> {
 
 async fn sweep_table(shared: &Arc<Shared>, context: &StatementContext, table: &Table) -> Result<()> {
     let Some(expired_at_us) = context.expired_at_us(table) else { return Ok(()) };
-    let mut rest = Some(table_range(table.id()));
+    expire_range(shared, context, table_range(table.id()), expired_at_us).await
+}
+
+/// Removes the rows of one partition that have expired at the time of `context`.
+pub(crate) async fn expire_partition(
+    shared: &Arc<Shared>,
+    context: &StatementContext,
+    table: &Table,
+    partition: &Partition,
+) -> Result<()> {
+    let Some(expired_at_us) = context.expired_at_us(table) else { return Ok(()) };
+    expire_range(shared, context, row_range(partition, Bound::Unbounded, Bound::Unbounded), expired_at_us).await
+}
+
+async fn expire_range(
+    shared: &Arc<Shared>,
+    context: &StatementContext,
+    range: KeyRange,
+    expired_at_us: i64,
+) -> Result<()> {
+    let mut rest = Some(range);
     while let Some(range) = rest.take() {
         let (changes, next) = expired_rows(context, range, expired_at_us)?;
         rest = next;
@@ -97,7 +118,7 @@ fn expired_rows(
     let mut looked_at = 0;
     while let Some((key, value)) = cursor.item() {
         if changes.len() == ROWS_PER_COMMIT || looked_at == ROWS_PER_STEP {
-            let rest = KeyRange::new(std::ops::Bound::Included(key.to_vec()), range.end);
+            let rest = KeyRange::new(Bound::Included(key.to_vec()), range.end);
             return Ok((changes, Some(rest)));
         }
         looked_at += 1;

@@ -71,6 +71,8 @@ pub struct CommitChanges {
     pub token: String,
     /// Whether this stands for more than one commit: changes of the same row became one.
     pub merged: bool,
+    /// About how many bytes it keeps in memory.
+    pub(super) bytes: usize,
     encoded: OnceLock<Bytes>,
 }
 
@@ -107,6 +109,18 @@ pub enum ChangeKind {
     Delete,
 }
 
+impl LiveChange {
+    /// About how many bytes it keeps in memory.
+    pub(super) fn byte_size(&self) -> usize {
+        let image = |image: &Option<RowImage>| {
+            image.as_ref().map_or(0, |image| {
+                image.batch.get_array_memory_size() / image.batch.num_rows().max(1)
+            })
+        };
+        size_of::<Self>() + self.key.as_bytes().len() + image(&self.new) + image(&self.old)
+    }
+}
+
 impl CommitChanges {
     pub(super) fn new(
         commit_seq: CommitSeq,
@@ -114,8 +128,9 @@ impl CommitChanges {
         changes: Vec<LiveChange>,
         token: String,
         merged: bool,
+        bytes: usize,
     ) -> Self {
-        Self { commit_seq, commit_time_us, changes, token, merged, encoded: OnceLock::new() }
+        Self { commit_seq, commit_time_us, changes, token, merged, bytes, encoded: OnceLock::new() }
     }
 
     /// The bytes that `encode` makes of it: made once, then shared. Every caller is to pass the same function.

@@ -8,7 +8,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
 
-use super::{CommitError, NewSegment, RowChange, SegmentChange};
+use super::{CommitError, NewSegment, RowChange, SegmentChange, position};
 use crate::codec::{
     CodecError, GarbageFile, LogEntry, Mark, PrimaryKey, SegmentsKey, checksums_key, encode_checksums, garbage_key,
     log_range, mark_key, mark_range, row_key, segment_key, split_segments_key,
@@ -40,6 +40,11 @@ pub(super) fn change_segments(
     }
     if change.takes_hot_rows {
         let changed = changed_keys(backend, change)?;
+        // Only now, as in `ChangeLog::read`. A change that is not known would be lost: the row that it wrote would leave the
+        // hot tier in favour of the one in the segment.
+        if change.based_on < position::log_floor(backend).map_err(CommitError::Storage)? {
+            return Err(CommitError::LogTrimmed { table: partition.table });
+        }
         for new in &change.add {
             take_hot_rows(backend, partition, new, &changed, seq, batch)?;
         }

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     engine::Shared,
+    exec::LogPin,
     jobs::{
         core::Core,
         fault::{Fault, FaultKind},
@@ -92,6 +93,8 @@ struct Uploaded {
     bytes: u64,
     /// What is to be committed; taken by the commit.
     change: Option<SegmentChange>,
+    /// The commit reads in the change log what changed since the snapshot, which is let go of much earlier.
+    _changes: LogPin,
 }
 
 impl Uploaded {
@@ -156,7 +159,8 @@ impl SegmentStore {
         self.settle(number);
     }
 
-    /// Takes a built segment; waits while too many are on their way.
+    /// Takes a built segment; waits while too many are on their way. The snapshot `based_on` must be registered when it is
+    /// called.
     pub(super) async fn push(
         &mut self,
         number: PartitionNumber,
@@ -164,6 +168,7 @@ impl SegmentStore {
         file: SegmentFile,
         based_on: CommitSeq,
     ) {
+        let changes = self.shared.log_pins.register(based_on);
         let file_bytes = file.bytes.len();
         while self.uploads.len() >= MAX_UPLOADS
             || (!self.uploads.is_empty() && self.upload_bytes + file_bytes > self.max_upload_bytes)
@@ -184,7 +189,7 @@ impl SegmentStore {
             let new = NewSegment { entry, checksums: file.checksums, keys: file.keys };
             let add = vec![new];
             let change = SegmentChange { partition, based_on, add, remove: Vec::new(), takes_hot_rows: true };
-            (Uploaded { number, pending, rows, bytes, change: Some(change) }, written)
+            (Uploaded { number, pending, rows, bytes, change: Some(change), _changes: changes }, written)
         });
     }
 
@@ -272,7 +277,7 @@ impl SegmentStore {
     }
 
     fn stored(&mut self, uploaded: Uploaded) {
-        let Uploaded { number, pending, rows, bytes, change: _ } = uploaded;
+        let Uploaded { number, pending, rows, bytes, .. } = uploaded;
         self.job.advance(|progress| {
             progress.rows += rows;
             progress.bytes += bytes;
