@@ -59,10 +59,10 @@ Workloads (clients by default):
   live-memory        resident memory of each idle subscription, of one call each and of 100 a call (1,000, 10,000,
                      50,000); how fast they subscribe, are killed, and are gone after their client. Limit: as many bare
                      tonic streams. Up to 10,000: SELECT * FROM system.live_queries, too. Limit: the echo
-  live-start         from subscribing to the end of 1,000 initial rows (1, 16). Limits: bare tonic streams of the same
-                     bytes, the same rows by SELECT, and the echo of that
-  live-resume        100,000 changes that 1,000 subscribers have missed (each of another user; of one: --same-user), from
-                     their resume tokens after a restart. Limit: bare tonic streams of the same bytes
+  live-start         from subscribing to the end of 1,000 (--rows) initial rows (1, 16). Limits: bare tonic streams of
+                     the same bytes, the same rows by SELECT, and the echo of that
+  live-resume        100,000 (--rows) changes that 1,000 subscribers have missed (each of another user; of one:
+                     --same-user), from their resume tokens after a restart. Limit: bare tonic streams of the same bytes
   load-parquet FILE  writes a Parquet file of messages (id, conversation_id, user_id, role, content, created_at,
                      files_changed) into a USER table, each row as its user (32), reads every user's rows back and
                      compares them with the file. Limit: as insert, with as many rows an operation

@@ -107,12 +107,6 @@ impl Live {
         Self::open(client, LiveQueryRequest { parameters: parameters.to_vec(), ..request(sql) })
     }
 
-    /// Only changes.
-    #[track_caller]
-    fn changes_of(client: &Client, sql: &str) -> Self {
-        Self::with(client, sql, LiveOptions { initial_rows: InitialRows::None, ..LiveOptions::default() })
-    }
-
     #[track_caller]
     fn resumed(client: &Client, sql: &str, token: &str) -> Self {
         Self::open(client, LiveQueryRequest { resume_token: Some(token.to_owned()), ..request(sql) })
@@ -161,11 +155,15 @@ impl Live {
         self
     }
 
-    /// The changes of the next commit.
+    /// The changes of the next commit, sorted.
     async fn commit(&mut self) -> Vec<String> {
         loop {
             match self.next().await {
-                Seen::Commit { changes, merged: false, .. } => return changes.iter().map(shown).collect(),
+                Seen::Commit { changes, merged: false, .. } => {
+                    let mut changes: Vec<String> = changes.iter().map(shown).collect();
+                    changes.sort();
+                    return changes;
+                }
                 Seen::Progress { .. } => {}
                 other => panic!("changes were expected: {other:?}"),
             }

@@ -13,6 +13,7 @@ mod harness;
 mod isolation;
 mod job_steps;
 mod limits;
+mod live;
 mod log_retention;
 mod model;
 mod names;

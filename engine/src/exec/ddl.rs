@@ -117,7 +117,8 @@ fn refuse_live_queries(shared: &Shared, table: TableId, namespace: &str, name: &
     }
     let queries = if count == 1 { "live query is" } else { "live queries are" };
     let message = format!(
-        "Table {namespace}.{} cannot be dropped: {count} {queries} active on it. End them with KILL LIVE QUERY;          system.live_queries lists them.",
+        "Table {namespace}.{} cannot be dropped: {count} {queries} active on it. End them with KILL LIVE QUERY; \
+         system.live_queries lists them.",
         name.text
     );
     Err(Error::new(Reason::TableHasLiveQueries, message)

@@ -269,6 +269,8 @@ impl LiveHub {
             .with("live_id", id.to_string())
         })?;
         subscriber.end(Error::new(Reason::LiveQueryKilled, "The live query was ended by KILL LIVE QUERY."));
+        // Not when its client hears of it: one that does not read must not keep its table from being dropped.
+        self.unregister(&subscriber);
         Ok(())
     }
 
@@ -277,7 +279,9 @@ impl LiveHub {
         let subscribers: Vec<Arc<Subscriber>> = {
             let mut queries = self.queries.write();
             queries.closed = true;
-            queries.by_id.values().cloned().collect()
+            queries.by_user.clear();
+            queries.by_table.clear();
+            queries.by_id.drain().map(|(_, subscriber)| subscriber).collect()
         };
         for subscriber in subscribers {
             subscriber.end(shutting_down());

@@ -235,8 +235,7 @@ impl LiveQuery {
     }
 
     fn reset(&mut self) -> Result<LiveEvent> {
-        let compiled = self.subscription.compile(&self.shared)?;
-        self.take_over(&compiled);
+        let compiled = self.recompile()?;
         match std::mem::replace(&mut self.phase, Phase::Begin(compiled)) {
             Phase::Reset(why) => Ok(LiveEvent::Reset { why }),
             _ => Err(Error::internal("a reset without a reason")),
@@ -298,11 +297,7 @@ impl LiveQuery {
                 Ok((Instant::now() >= self.progress_at).then(|| self.progress(read_to)))
             }
             Caught::Expired => {
-                self.phase = Phase::Reset(Error::new(
-                    Reason::ChangesExpired,
-                    "The changes after the resume token are no longer kept; see live.log_retention_s and \
-                     live.log_retention_bytes. The rows follow as they are now.",
-                ));
+                self.phase = Phase::Reset(changes_expired());
                 Ok(None)
             }
             Caught::OtherSchema => self.recompile().map(|_| None),
@@ -391,6 +386,15 @@ impl LiveQuery {
             self.hub().leave(feed, &self.class, &self.subscriber);
         }
     }
+}
+
+/// Why a live query begins again.
+pub(super) fn changes_expired() -> Error {
+    Error::new(
+        Reason::ChangesExpired,
+        "The changes after the resume token are no longer kept; see live.log_retention_s and live.log_retention_bytes. The \
+         rows follow as they are now.",
+    )
 }
 
 impl Drop for LiveQuery {

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{
     compile::{CompileKey, Compiled, Source, compile},
     info::{LiveQueryId, LiveQueryInfo},
-    query::{Beginning, LiveQuery},
+    query::{Beginning, LiveQuery, changes_expired},
     query_class::{ClassKey, QueryClass},
     request::{InitialRows, LiveOptions, LiveQueryRequest, SlowConsumer},
     subscriber::{Description, Subscriber},
@@ -192,6 +192,7 @@ impl Subscription {
             Position::After(seq) if seq > shared.live.published() => Err(token::invalid(
                 "The resume token is of a commit that this database does not have: it is of a later state. Subscribe without it.",
             )),
+            Position::After(seq) if seq < shared.change_log.floor() => Ok(Beginning::AnewBecause(changes_expired())),
             Position::After(seq) => Ok(Beginning::After(seq)),
             Position::OtherColumns => Ok(Beginning::AnewBecause(Error::new(
                 Reason::SchemaChanged,

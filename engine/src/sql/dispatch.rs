@@ -224,4 +224,4 @@ fn show(parser: &mut Parser<'_>) -> Parsed<Statement> {
 }
 
 const STATEMENTS: &str = "a statement that begins with SELECT, WITH, VALUES, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP, \
-                          SHOW, DESCRIBE, EXPLAIN, FLUSH or COMPACT";
+                          SHOW, DESCRIBE, EXPLAIN, FLUSH, COMPACT, SUBSCRIBE or KILL";

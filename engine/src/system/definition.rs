@@ -243,12 +243,7 @@ pub(crate) static TABLES: [TableDefinition; 12] = [
     TableDefinition { namespace: SYSTEM, name: "segments", columns: &SEGMENT_COLUMNS, rows: segments::rows },
     TableDefinition { namespace: SYSTEM, name: "storages", columns: &STORAGE_COLUMNS, rows: rows::storages },
     TableDefinition { namespace: SYSTEM, name: "jobs", columns: &JOB_COLUMNS, rows: jobs::rows },
-    TableDefinition {
-        namespace: SYSTEM,
-        name: "live_queries",
-        columns: &LIVE_QUERY_COLUMNS,
-        rows: live_queries::rows,
-    },
+    TableDefinition { namespace: SYSTEM, name: "live_queries", columns: &LIVE_QUERY_COLUMNS, rows: live_queries::rows },
     TableDefinition { namespace: SYSTEM, name: "settings", columns: &SETTING_COLUMNS, rows: rows::settings },
     TableDefinition {
         namespace: INFORMATION_SCHEMA,

@@ -159,7 +159,7 @@ async fn a_table_with_live_queries_is_not_dropped() {
     let db = db().await;
     let (ana, admin) = (db.user("ana"), db.admin());
     let first = Live::of(&ana, "SUBSCRIBE TO t").ready().await;
-    // Not yet looked at; of another user; killed, but not gone yet.
+    // One that is not looked at yet counts too.
     let second = Live::of(&db.user("bob"), "SUBSCRIBE SELECT id FROM t");
     for sql in ["DROP TABLE t", "DROP TABLE IF EXISTS t", "DROP TABLE app.t"] {
         let error = admin.fails(Reason::TableHasLiveQueries, sql).await;

@@ -106,12 +106,13 @@ fn to_image_rows<'a>(
     images: impl Iterator<Item = &'a RowImage>,
     columns: &[ResultColumn],
 ) -> Result<Vec<v1::Row>, Error> {
-    // New and old rows take turns, but each kind is one run of its batch.
+    // New and old rows take turns, but each kind is one run of its batch, so that the last two are looked at.
     let mut runs: Vec<Run<'a>> = Vec::new();
     let mut places = Vec::new();
     for image in images {
-        let known = runs.iter().rposition(|run| run.continues_with(image));
-        let run = known.unwrap_or_else(|| {
+        let last = runs.len().saturating_sub(2);
+        let known = runs[last..].iter().position(|run| run.continues_with(image));
+        let run = known.map(|place| last + place).unwrap_or_else(|| {
             runs.push(Run { batch: &image.batch, from: image.row, length: 0 });
             runs.len() - 1
         });

@@ -12,10 +12,11 @@ use kalamdb_proto::v1::{
     DropNamespaceRequest, DropNamespaceResponse, DropStorageRequest, DropStorageResponse, DropTableRequest,
     DropTableResponse, GetJobRequest, GetJobResponse, GetServerInfoRequest, GetServerInfoResponse, GetTableRequest,
     GetTableResponse, GetTableStatsRequest, GetTableStatsResponse, KillLiveQueryRequest, KillLiveQueryResponse,
-    ListJobsRequest, ListJobsResponse, ListLiveQueriesRequest, ListLiveQueriesResponse, ListNamespacesRequest, ListNamespacesResponse, ListSchemaVersionsRequest, ListSchemaVersionsResponse,
-    ListSegmentsRequest, ListSegmentsResponse, ListSettingsRequest, ListSettingsResponse, ListStoragesRequest,
-    ListStoragesResponse, ListTablesRequest, ListTablesResponse, Namespace, SchemaVersion, Setting, Storage, Table,
-    TableColumn, TableType, admin_service_server::AdminService,
+    ListJobsRequest, ListJobsResponse, ListLiveQueriesRequest, ListLiveQueriesResponse, ListNamespacesRequest,
+    ListNamespacesResponse, ListSchemaVersionsRequest, ListSchemaVersionsResponse, ListSegmentsRequest,
+    ListSegmentsResponse, ListSettingsRequest, ListSettingsResponse, ListStoragesRequest, ListStoragesResponse,
+    ListTablesRequest, ListTablesResponse, Namespace, SchemaVersion, Setting, Storage, Table, TableColumn, TableType,
+    admin_service_server::AdminService,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
@@ -23,8 +24,8 @@ use tonic::{Request, Response, Status};
 use super::{page::page, shutting_down, split};
 use crate::{
     convert::{
-        from_job_status, from_job_type, from_storage_type, to_column, to_job, to_partition_stats, to_segment,
-        to_live_query_id, to_live_query_info, to_storage, to_tier_stats, to_timestamp,
+        from_job_status, from_job_type, from_storage_type, to_column, to_job, to_live_query_id, to_live_query_info,
+        to_partition_stats, to_segment, to_storage, to_tier_stats, to_timestamp,
     },
     telemetry::build,
 };

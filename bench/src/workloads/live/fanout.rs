@@ -13,12 +13,12 @@ pub(super) async fn live_fanout(context: &mut Context) -> Result<()> {
     let server = start_server(context, &[]).await?;
     let script = record_script(server.url(), &context.args.namespace).await?;
     let limit = BroadcastServer::start(&script).await?;
-    for subscriptions in context.args.live.subscriptions(&SUBSCRIPTIONS) {
+    for (number, subscriptions) in context.args.live.subscriptions(&SUBSCRIPTIONS).into_iter().enumerate() {
         let plan = Plan {
             mode: Mode::SameUser,
             subscriptions,
             namespace: context.args.namespace.clone(),
-            prefix: format!("fanout-{subscriptions}"),
+            prefix: format!("fanout-{number}"),
         };
         compete(context, "live-fanout", plan, Pace::Received, server.url(), limit.url()).await?;
     }

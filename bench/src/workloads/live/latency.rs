@@ -22,12 +22,12 @@ pub(super) async fn live_latency(context: &mut Context) -> Result<()> {
     let script = record_script(server.url(), &context.args.namespace).await?;
     let limit = BroadcastServer::start(&script).await?;
     for mode in Mode::ALL {
-        for subscriptions in &subscriptions {
+        for (number, subscriptions) in subscriptions.iter().enumerate() {
             let plan = Plan {
                 mode,
                 subscriptions: *subscriptions,
                 namespace: context.args.namespace.clone(),
-                prefix: format!("{}-{subscriptions}", mode.name().replace(' ', "-")),
+                prefix: format!("{}-{number}", mode.name().replace(' ', "-")),
             };
             let rate = context.args.live.commits_per_s(plan.subscribers());
             let workload = format!("live-latency, {}", mode.name());

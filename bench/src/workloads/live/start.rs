@@ -48,11 +48,11 @@ pub(super) async fn live_start(context: &mut Context) -> Result<()> {
         };
         let (_echo, echo) = echo_limit(&selects, &selects.sample(server.url()).await?).await?;
         let mut limits = vec![
-            limit(STREAMS, starts(bare.url(), clients, &namespace, rows).await?),
+            limit(STREAMS, starts(context, bare.url(), clients, rows).await?),
             limit(SELECT, selects.connect(server.url()).await?),
             echo,
         ];
-        let mut subject = starts(server.url(), clients, &namespace, rows).await?;
+        let mut subject = starts(context, server.url(), clients, rows).await?;
         let found = contest(&mut subject, &mut limits, context.args.window()).await;
         let [streams, select, echo] = found.limits.as_slice() else {
             return Err(BenchError::Process("a limit was not measured".to_owned()));
@@ -74,8 +74,9 @@ fn call(namespace: &str) -> Call {
     Call { user: USER.to_owned(), queries: vec![query] }
 }
 
-async fn starts(url: &str, clients: usize, namespace: &str, rows: u64) -> Result<Pool<Start>> {
-    let connections = Connections::open(url, clients).await?;
+async fn starts(context: &Context, url: &str, clients: usize, rows: u64) -> Result<Pool<Start>> {
+    let namespace = &context.args.namespace;
+    let connections = Connections::open(url, context.args.connections().min(clients)).await?;
     let start = |client| Start { client: connections.client(client), call: call(namespace), rows };
     Ok(Pool::new((0..clients).map(start).collect()))
 }

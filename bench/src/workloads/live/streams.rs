@@ -72,7 +72,7 @@ impl Streams {
         at_once: usize,
         call: impl Fn(usize) -> (Call, R),
     ) -> Result<Self> {
-        let connections = Connections::open(url, calls).await?;
+        let connections = Connections::open(url, calls.div_ceil(STREAMS_PER_CONNECTION)).await?;
         let (mut tasks, health) = (JoinSet::new(), Arc::<Health>::default());
         let places = Arc::new(Semaphore::new(at_once));
         for index in 0..calls {
@@ -193,9 +193,9 @@ pub(super) fn unexpected(event: &Event) -> String {
 pub(super) struct Connections(Vec<SubscribeServiceClient<Channel>>);
 
 impl Connections {
-    pub(super) async fn open(url: &str, streams: usize) -> Result<Self> {
+    pub(super) async fn open(url: &str, connections: usize) -> Result<Self> {
         let mut clients = Vec::new();
-        for _ in 0..streams.div_ceil(STREAMS_PER_CONNECTION).max(1) {
+        for _ in 0..connections.max(1) {
             let client = SubscribeServiceClient::new(connect(url).await?);
             clients.push(client.max_decoding_message_size(MAX_MESSAGE_BYTES));
         }
