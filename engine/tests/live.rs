@@ -25,8 +25,8 @@ mod streams;
 use std::time::{Duration, Instant};
 
 use kalamdb_engine::{
-    ChangeKind, CommitChanges, Error, InitialRows, LiveChange, LiveEvent, LiveOptions, LiveQuery, LiveQueryRequest,
-    Parameter, Reason, RowImage, SlowConsumer,
+    ChangeKind, CommitChanges, Error, LiveChange, LiveEvent, LiveOptions, LiveQuery, LiveQueryRequest, Parameter,
+    Reason, RowImage, SlowConsumer,
 };
 
 use self::checker::{Change, Seen};

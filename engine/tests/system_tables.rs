@@ -103,8 +103,17 @@ async fn information_schema_is_the_standards() {
         ])
     );
     let system = ana.rows("SELECT table_name FROM information_schema.tables WHERE table_type = 'SYSTEM' AND table_schema = 'system' ORDER BY 1").await;
-    let tables =
-        ["columns", "jobs", "live_queries", "namespaces", "segments", "settings", "storages", "table_schemas", "tables"];
+    let tables = [
+        "columns",
+        "jobs",
+        "live_queries",
+        "namespaces",
+        "segments",
+        "settings",
+        "storages",
+        "table_schemas",
+        "tables",
+    ];
     assert_eq!(system, tables.map(|name| vec![name.to_owned()]));
     let described =
         ana.value("SELECT count(*) FROM information_schema.columns WHERE table_schema = 'information_schema'").await;

@@ -50,8 +50,8 @@ pub(crate) use ddl::{
 pub(crate) use errors::{from_commit, from_datafusion, from_store};
 pub(crate) use expr::{RowExpr, physical_expr, qualified};
 pub(crate) use output::timed_out;
-pub(crate) use output_names::OutputNames;
 pub use output::{Body, ResultColumn, RowStream, StatementOutput};
+pub(crate) use output_names::OutputNames;
 pub use params::Parameter;
 pub(crate) use params::{
     check_count, convert as convert_parameters, planner_context, reconcile, types_of as parameter_types,

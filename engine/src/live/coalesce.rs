@@ -1,16 +1,15 @@
 //! Changes of the same row made one.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use super::event::{ChangeKind, CommitChanges, LiveChange};
 
 /// The net effect of some commits, as if one had made it, at the place of the last. `None` if there is none.
 ///
 /// The rows keep the order in which they were changed last.
-pub(super) fn coalesce<'c>(commits: impl Iterator<Item = &'c Arc<CommitChanges>> + Clone) -> Option<Arc<CommitChanges>> {
+pub(super) fn coalesce<'c>(
+    commits: impl Iterator<Item = &'c Arc<CommitChanges>> + Clone,
+) -> Option<Arc<CommitChanges>> {
     let last = commits.clone().last()?;
     let mut net: HashMap<&[u8], (usize, Option<LiveChange>)> = HashMap::new();
     for (place, change) in commits.flat_map(|commit| &commit.changes).enumerate() {
@@ -39,7 +38,8 @@ fn merge(first: Option<LiveChange>, then: &LiveChange) -> Option<LiveChange> {
     };
     // The row as it was is of the first change. An update without it is one whose subscriber does not want it, but
     // a DELETE has to have one: the last that is known.
-    let old = if kind == Insert { None } else { first.old.or_else(|| (kind == Delete).then(|| then.old.clone()).flatten()) };
+    let old =
+        if kind == Insert { None } else { first.old.or_else(|| (kind == Delete).then(|| then.old.clone()).flatten()) };
     Some(LiveChange { kind, key: then.key.clone(), new: then.new.clone(), old })
 }
 
@@ -72,7 +72,7 @@ mod tests {
             (_, None) => ChangeKind::Delete,
             _ => ChangeKind::Update,
         };
-        LiveChange { kind, key: PrimaryKey::from_encoded(&[key]), new: new.map(image), old: old.map(image) }
+        LiveChange { kind, key: PrimaryKey::from_encoded([key]), new: new.map(image), old: old.map(image) }
     }
 
     fn commit(seq: u64, changes: Vec<LiveChange>) -> Arc<CommitChanges> {

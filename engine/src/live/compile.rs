@@ -8,7 +8,9 @@ use datafusion::{
         Column, DFSchema, DFSchemaRef, ScalarValue,
         tree_node::{TreeNode, TreeNodeRecursion},
     },
-    logical_expr::{BinaryExpr, Expr, LogicalPlan, LogicalPlanBuilder, Operator, Projection, SortExpr, utils::split_conjunction},
+    logical_expr::{
+        BinaryExpr, Expr, LogicalPlan, LogicalPlanBuilder, Operator, Projection, SortExpr, utils::split_conjunction,
+    },
     sql::{planner::SqlToRel, sqlparser::ast},
 };
 use kalamdb_store::ids::{Owner, Partition};
@@ -24,8 +26,8 @@ use crate::{
     error::{Error, Reason, Result},
     exec::{
         Names, OutputNames, Parameter, Planner, QueryPlan, ResultColumn, RowExpr, convert_parameters, from_datafusion,
-        parameter_types, parser_options, physical_expr, planner_context, reconcile,
-        scientific_as_double, show_system_columns,
+        parameter_types, parser_options, physical_expr, planner_context, reconcile, scientific_as_double,
+        show_system_columns,
     },
     functions::{Bindings, bind_expr, is_time_of_statement, names_current_user},
     sql::{TableKind, TableScope},
@@ -98,7 +100,9 @@ pub(super) fn compile(shared: &Shared, caller: &Caller, source: &Source<'_>) -> 
     };
     let (plan, tables) = plan_with(&types)?;
     let [used] = tables.as_slice() else {
-        return Err(not_supported("A live query is of one table of users' rows; system tables cannot be subscribed to."));
+        return Err(not_supported(
+            "A live query is of one table of users' rows; system tables cannot be subscribed to.",
+        ));
     };
     refuse_table(&used.table, used.scope)?;
 
@@ -204,10 +208,8 @@ fn base_schema(table: &Table, input: &LogicalPlan) -> Result<DFSchemaRef> {
 fn last_rows(plan: &LogicalPlan, last: u64) -> Result<LogicalPlan> {
     let LogicalPlan::Projection(Projection { expr, input, .. }) = plan else { return Err(too_complex()) };
     let by_time = |ascending: bool| {
-        let (qualifier, field) = input
-            .schema()
-            .qualified_field_with_unqualified_name(SEQ_COLUMN)
-            .map_err(from_datafusion)?;
+        let (qualifier, field) =
+            input.schema().qualified_field_with_unqualified_name(SEQ_COLUMN).map_err(from_datafusion)?;
         Ok::<_, Error>(SortExpr::new(Expr::Column(Column::from((qualifier, field))), ascending, false))
     };
     let fetch = usize::try_from(last).unwrap_or(usize::MAX);
@@ -273,7 +275,9 @@ fn equals_by_bytes(data_type: &datafusion::arrow::datatypes::DataType) -> bool {
 
 fn refuse_table(table: &Table, scope: TableScope) -> Result<()> {
     if table.kind() == TableKind::Shared {
-        return Err(not_supported("Live query subscriptions not supported on shared tables").with("table", table.full_name()));
+        return Err(
+            not_supported("Live query subscriptions not supported on shared tables").with("table", table.full_name())
+        );
     }
     if scope == TableScope::AllUsers {
         return Err(not_supported(
@@ -286,7 +290,9 @@ fn refuse_table(table: &Table, scope: TableScope) -> Result<()> {
 /// Refuses, by name, what no list of rows can be kept up to date for.
 fn refuse_shape(query: &ast::Query) -> Result<()> {
     let ast::SetExpr::Select(select) = query.body.as_ref() else {
-        return Err(not_supported("UNION, INTERSECT, EXCEPT and VALUES are not supported in live queries. Subscribe to each part."));
+        return Err(not_supported(
+            "UNION, INTERSECT, EXCEPT and VALUES are not supported in live queries. Subscribe to each part.",
+        ));
     };
     let is_grouped = !matches!(&select.group_by, ast::GroupByExpr::Expressions(by, _) if by.is_empty());
     let what = if query.with.is_some() {

@@ -113,9 +113,7 @@ impl LiveChange {
     /// About how many bytes it keeps in memory.
     pub(super) fn byte_size(&self) -> usize {
         let image = |image: &Option<RowImage>| {
-            image.as_ref().map_or(0, |image| {
-                image.batch.get_array_memory_size() / image.batch.num_rows().max(1)
-            })
+            image.as_ref().map_or(0, |image| image.batch.get_array_memory_size() / image.batch.num_rows().max(1))
         };
         size_of::<Self>() + self.key.as_bytes().len() + image(&self.new) + image(&self.old)
     }

@@ -32,10 +32,7 @@ use super::{
     query_class::{ClassKey, QueryClass},
     subscriber::{Pushed, Subscriber},
 };
-use crate::{
-    catalog::Table,
-    error::Error,
-};
+use crate::{catalog::Table, error::Error};
 
 /// Bytes of log entries read and dealt out at a time.
 pub(super) const PAGE_BYTES: usize = 256 * 1024;
@@ -118,12 +115,7 @@ impl Feed {
     }
 
     /// Lets a subscriber in that has had everything up to `position`.
-    pub(super) fn join(
-        &self,
-        query: &Arc<QueryClass>,
-        subscriber: &Arc<Subscriber>,
-        position: CommitSeq,
-    ) -> Joined {
+    pub(super) fn join(&self, query: &Arc<QueryClass>, subscriber: &Arc<Subscriber>, position: CommitSeq) -> Joined {
         let mut state = self.state.lock();
         if state.closed {
             return Joined::Closed;
@@ -183,8 +175,7 @@ impl Feed {
             match step {
                 Step::More => {}
                 Step::Done => {
-                    let idle =
-                        self.status.compare_exchange(RUNNING, IDLE, Ordering::AcqRel, Ordering::Acquire).is_ok();
+                    let idle = self.status.compare_exchange(RUNNING, IDLE, Ordering::AcqRel, Ordering::Acquire).is_ok();
                     if idle {
                         return;
                     }

@@ -131,7 +131,7 @@ impl Matcher {
     fn hold(&self, rows: &RecordBatch, places: impl Iterator<Item = Option<usize>> + Clone) -> Result<Vec<bool>> {
         let Some(filter) = self.filter.as_ref().filter(|_| !self.equality_is_all) else {
             return Ok(places
-                .map(|place| place.is_some_and(|row| self.equality_is_all.then(|| self.equals(rows, row)).unwrap_or(true)))
+                .map(|place| place.is_some_and(|row| !self.equality_is_all || self.equals(rows, row)))
                 .collect());
         };
         let wanted: Vec<usize> = places.clone().flatten().collect();

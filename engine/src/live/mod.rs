@@ -36,4 +36,4 @@ pub(crate) use hub::LiveHub;
 pub use info::{LiveQueryId, LiveQueryInfo};
 pub use query::LiveQuery;
 pub use request::{InitialRows, LiveOptions, LiveQueryRequest, SlowConsumer};
-pub(crate) use subscribe::{kill_live_query, live_queries, sees_only};
+pub(crate) use subscribe::{kill_live_query, sees_only};

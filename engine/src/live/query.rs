@@ -84,7 +84,11 @@ enum Phase {
 /// What came of reading the log.
 #[derive(Debug)]
 enum Caught {
-    Page { commits: Vec<Arc<CommitChanges>>, read_to: CommitSeq, complete: bool },
+    Page {
+        commits: Vec<Arc<CommitChanges>>,
+        read_to: CommitSeq,
+        complete: bool,
+    },
     /// The changes after the position are gone.
     Expired,
     /// The table has another schema now.

@@ -4,13 +4,7 @@ use std::sync::Arc;
 
 use datafusion::logical_expr::Expr;
 
-use super::{
-    decoded::DecodedChanges,
-    event::CommitChanges,
-    feed::commit_changes,
-    matcher::Matcher,
-    token::TokenScope,
-};
+use super::{decoded::DecodedChanges, event::CommitChanges, feed::commit_changes, matcher::Matcher, token::TokenScope};
 use crate::{catalog::Table, error::Result};
 
 /// A compiled query of one owner, as its subscribers want it. Those with the same key are served once for all.
@@ -33,11 +27,7 @@ pub(super) struct ClassKey {
 
 impl QueryClass {
     /// What some commits did to the query's result. `among`: the changes that can concern it; `None`: all.
-    pub(super) fn changes(
-        &self,
-        decoded: &DecodedChanges,
-        among: Option<&[usize]>,
-    ) -> Result<Vec<Arc<CommitChanges>>> {
+    pub(super) fn changes(&self, decoded: &DecodedChanges, among: Option<&[usize]>) -> Result<Vec<Arc<CommitChanges>>> {
         let matched = self.matcher.matches(decoded, among, self.key.before_images)?;
         Ok(commit_changes(matched, decoded, |seq| self.key.tokens.token(seq)))
     }

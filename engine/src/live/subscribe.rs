@@ -81,7 +81,7 @@ impl Session {
     /// # Errors
     /// None today.
     pub fn live_queries(&self) -> Result<Vec<LiveQueryInfo>> {
-        Ok(live_queries(self.shared(), self.caller()))
+        Ok(self.shared().live.list(sees_only(self.caller())))
     }
 
     /// Ends a live query: of the caller's user, or any for roles dba and system.
@@ -91,11 +91,6 @@ impl Session {
     pub fn kill_live_query(&self, id: LiveQueryId) -> Result<()> {
         kill_live_query(self.shared(), self.caller(), id)
     }
-}
-
-/// The live queries that concern a caller.
-pub(crate) fn live_queries(shared: &Shared, caller: &Caller) -> Vec<LiveQueryInfo> {
-    shared.live.list(sees_only(caller))
 }
 
 /// Ends a live query that concerns a caller.

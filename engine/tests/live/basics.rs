@@ -373,7 +373,8 @@ async fn progress_comes_in_a_busy_partition() {
         tokio::spawn(async move {
             let began = Instant::now();
             for n in 0.. {
-                ana.run(format!("INSERT INTO t VALUES (1, {n}, 'a') ON CONFLICT (id) DO UPDATE SET n = excluded.n")).await;
+                ana.run(format!("INSERT INTO t VALUES (1, {n}, 'a') ON CONFLICT (id) DO UPDATE SET n = excluded.n"))
+                    .await;
                 if began.elapsed() > Duration::from_secs(4) {
                     return;
                 }

@@ -35,10 +35,18 @@ pub(super) struct Lens {
 #[derive(Debug, Clone)]
 pub(super) enum Seen {
     /// It subscribed, going on after a commit or anew.
-    Connected { after: Option<u64> },
-    Reset { reason: Reason },
+    Connected {
+        after: Option<u64>,
+    },
+    Reset {
+        reason: Reason,
+    },
     Rows(Vec<Row>),
-    Ready { seq: u64, token: String, row_count: u64 },
+    Ready {
+        seq: u64,
+        token: String,
+        row_count: u64,
+    },
     Commit {
         seq: u64,
         token: String,
@@ -47,8 +55,14 @@ pub(super) enum Seen {
         /// The last commit that was visible when this had come.
         published: u64,
     },
-    Progress { seq: u64, token: String },
-    Ended { reason: Reason, token: Option<String> },
+    Progress {
+        seq: u64,
+        token: String,
+    },
+    Ended {
+        reason: Reason,
+        token: Option<String>,
+    },
 }
 
 /// A change of one row.
@@ -476,6 +490,8 @@ impl Checker {
     fn gone_as(&self, old: Option<&Row>, before: Option<&Row>) -> bool {
         let (Some(old), Some(before)) = (old, before) else { return false };
         let shown = self.lens.columns.split(", ").chain(std::iter::repeat("")).zip(old.iter().zip(before));
-        shown.into_iter().all(|(column, (old, before))| if column == "_deleted" { old == "true" } else { old == before })
+        shown
+            .into_iter()
+            .all(|(column, (old, before))| if column == "_deleted" { old == "true" } else { old == before })
     }
 }

@@ -11,10 +11,14 @@ use crate::harness::{Client, Db, table};
 async fn kill_ends_with_its_reason() {
     let db = db().await;
     let ana = db.user("ana");
-    let statement = async |client: &Client, id: LiveQueryId| client.try_run(format!("KILL LIVE QUERY {id}")).await.map(drop);
-    let quoted = async |client: &Client, id: LiveQueryId| client.try_run(format!("kill live query '{id}'")).await.map(drop);
+    let statement =
+        async |client: &Client, id: LiveQueryId| client.try_run(format!("KILL LIVE QUERY {id}")).await.map(drop);
+    let quoted =
+        async |client: &Client, id: LiveQueryId| client.try_run(format!("kill live query '{id}'")).await.map(drop);
     let call = async |client: &Client, id: LiveQueryId| client.session.kill_live_query(id);
-    for (client, way) in [(ana.clone(), 0), (db.role(Role::Dba), 1), (db.admin(), 2), (db.acting(Role::Service, "ana"), 2)] {
+    for (client, way) in
+        [(ana.clone(), 0), (db.role(Role::Dba), 1), (db.admin(), 2), (db.acting(Role::Service, "ana"), 2)]
+    {
         let mut live = Live::of(&ana, "SUBSCRIBE TO t").ready().await;
         let mut other = Live::of(&ana, "SUBSCRIBE TO t").ready().await;
         let id = live.query.id();
@@ -50,7 +54,9 @@ async fn nobody_kills_or_learns_of_another_users_queries() {
         assert_eq!(text(id, &of_ana), text(none, &of_nobody));
         assert_eq!(client.session.kill_live_query(id).unwrap_err().reason(), Reason::LiveQueryNotFound);
     }
-    for sql in ["KILL LIVE QUERY", "KILL LIVE QUERY x", "KILL LIVE QUERY -1", "KILL LIVE QUERY 1.5", "KILL LIVE QUERY 1 2"] {
+    for sql in
+        ["KILL LIVE QUERY", "KILL LIVE QUERY x", "KILL LIVE QUERY -1", "KILL LIVE QUERY 1.5", "KILL LIVE QUERY 1 2"]
+    {
         db.admin().try_run(sql).await.expect_err(sql);
     }
     live.is_quiet(&db).await;

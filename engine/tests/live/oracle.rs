@@ -56,17 +56,19 @@ fn shown<T: ToString>(value: Option<T>) -> String {
 }
 
 fn lenses() -> Vec<Lens> {
-    let all: fn(&Base, bool) -> Vec<String> =
-        |row, _| vec![row.id.to_string(), shown(row.n), shown(row.name.as_ref())];
+    let all: fn(&Base, bool) -> Vec<String> = |row, _| vec![row.id.to_string(), shown(row.n), shown(row.name.as_ref())];
     let with = |columns, filter, holds, shows| Lens { columns, filter, parameters: Vec::new(), holds, shows };
     vec![
         with("*", "", |_| true, all),
         with("id, n, name", "WHERE n > 50", |row| row.n.is_some_and(|n| n > 50), all),
         with("*", "WHERE name = 'red'", |row| row.name.as_deref() == Some("red"), all),
         with("id, n", "WHERE id = 7", |row| row.id == 7, |row, _| vec![row.id.to_string(), shown(row.n)]),
-        with("id", "WHERE 7 = id AND n > 20", |row| row.id == 7 && row.n.is_some_and(|n| n > 20), |row, _| {
-            vec![row.id.to_string()]
-        }),
+        with(
+            "id",
+            "WHERE 7 = id AND n > 20",
+            |row| row.id == 7 && row.n.is_some_and(|n| n > 20),
+            |row, _| vec![row.id.to_string()],
+        ),
         with("*", "WHERE n IS NULL", |row| row.n.is_none(), all),
         with("*", "WHERE NOT (n > 50)", |row| row.n.is_some_and(|n| n <= 50), all),
         with(
@@ -77,13 +79,20 @@ fn lenses() -> Vec<Lens> {
                     || row.n.is_some_and(|n| (10..=30).contains(&n))
             },
             |row, _| {
-                vec![row.id.to_string(), shown(row.name.as_ref().map(|n| n.to_uppercase())), row.n.is_none().to_string()]
+                vec![
+                    row.id.to_string(),
+                    shown(row.name.as_ref().map(|n| n.to_uppercase())),
+                    row.n.is_none().to_string(),
+                ]
             },
         ),
         with("*", "WHERE name LIKE 'b\\_\\%'", |row| row.name.as_deref() == Some("b_%"), all),
-        with("id, n * 2 AS twice", "WHERE id IN (1, 3, 5, 7, 9, 11)", |row| row.id <= 11 && row.id % 2 == 1, |row, _| {
-            vec![row.id.to_string(), shown(row.n.map(|n| n * 2))]
-        }),
+        with(
+            "id, n * 2 AS twice",
+            "WHERE id IN (1, 3, 5, 7, 9, 11)",
+            |row| row.id <= 11 && row.id % 2 == 1,
+            |row, _| vec![row.id.to_string(), shown(row.n.map(|n| n * 2))],
+        ),
         with("*", "WHERE n NOT IN (1, 2, NULL)", |_| false, all),
         with(
             "id, CASE WHEN n > 10 THEN 'much' ELSE 'little' END AS size",
@@ -93,14 +102,20 @@ fn lenses() -> Vec<Lens> {
         ),
         with("*", "WHERE upper(name) = 'BLUE'", |row| row.name.as_deref() == Some("blue"), all),
         with("*", "WHERE CAST(n AS TEXT) LIKE '1%'", |row| row.n.is_some_and(|n| n.to_string().starts_with('1')), all),
-        with("id, n % 7 AS rest", "WHERE n % 2 = 0", |row| row.n.is_some_and(|n| n % 2 == 0), |row, _| {
-            vec![row.id.to_string(), shown(row.n.map(|n| n % 7))]
-        }),
+        with(
+            "id, n % 7 AS rest",
+            "WHERE n % 2 = 0",
+            |row| row.n.is_some_and(|n| n % 2 == 0),
+            |row, _| vec![row.id.to_string(), shown(row.n.map(|n| n % 7))],
+        ),
         with("*", "WHERE coalesce(n, 0) < 5", |row| row.n.unwrap_or(0) < 5, all),
         with("*", "WHERE name IS DISTINCT FROM 'red'", |row| row.name.as_deref() != Some("red"), all),
-        with("id, _seq, _deleted", "WHERE n < 80", |row| row.n.is_some_and(|n| n < 80), |row, gone| {
-            vec![row.id.to_string(), row.seq.to_string(), gone.to_string()]
-        }),
+        with(
+            "id, _seq, _deleted",
+            "WHERE n < 80",
+            |row| row.n.is_some_and(|n| n < 80),
+            |row, gone| vec![row.id.to_string(), row.seq.to_string(), gone.to_string()],
+        ),
         with("id, n, _deleted", "", |_| true, |row, gone| vec![row.id.to_string(), shown(row.n), gone.to_string()]),
         with("*", "WHERE false", |_| false, all),
         Lens {
@@ -170,7 +185,13 @@ fn base(row: &[String], seq: u64) -> Base {
 }
 
 /// Writes until it is told to stop.
-async fn write(client: Client, user: &'static str, mut rng: StdRng, histories: Histories, stop: Arc<AtomicBool>) -> u64 {
+async fn write(
+    client: Client,
+    user: &'static str,
+    mut rng: StdRng,
+    histories: Histories,
+    stop: Arc<AtomicBool>,
+) -> u64 {
     let mut written = 0;
     while !stop.load(Ordering::Relaxed) {
         let (sql, gone) = statement(&mut rng);
@@ -513,7 +534,11 @@ async fn check(db: &Db, seed: u64, histories: &Histories, subscribers: &mut [Sub
             let client = db.user(subscriber.user);
             let mut rows = client.run_with(subscriber.lens.select_sql(), &subscriber.lens.parameters).await.rows;
             rows.sort();
-            assert_eq!(subscriber.checker.held(), rows, "KALAMDB_LIVE_SEED={seed}: {subscriber:?}: what SELECT answers");
+            assert_eq!(
+                subscriber.checker.held(),
+                rows,
+                "KALAMDB_LIVE_SEED={seed}: {subscriber:?}: what SELECT answers"
+            );
         }
     }
     for (user, history) in histories.lock().iter_mut() {

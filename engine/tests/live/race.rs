@@ -141,7 +141,8 @@ async fn races(db: Db, races: u64, test: &str) {
     let seed = seed(test);
     let db = Arc::new(db);
     let began = Instant::now();
-    let lanes: Vec<_> = (0..LANES).map(|number| tokio::spawn(lane(Arc::clone(&db), number, races / LANES, seed))).collect();
+    let lanes: Vec<_> =
+        (0..LANES).map(|number| tokio::spawn(lane(Arc::clone(&db), number, races / LANES, seed))).collect();
     for lane in lanes {
         lane.await.unwrap();
     }
@@ -189,7 +190,8 @@ async fn inserts_meet_resumptions() {
     let (mut received, mut connections) = (0_i64, 0_u64);
     while received == 0 || received != total.load(Ordering::SeqCst) {
         connections += 1;
-        let mut query = ana.session.subscribe(LiveQueryRequest { resume_token: Some(last.clone()), ..request(sql) }).unwrap();
+        let mut query =
+            ana.session.subscribe(LiveQueryRequest { resume_token: Some(last.clone()), ..request(sql) }).unwrap();
         for _ in 0..rng.random_range(1..8) {
             match tokio::time::timeout(LIMIT, query.next()).await.expect("an event in time").unwrap() {
                 LiveEvent::Ready { token, row_count: 0, .. } | LiveEvent::Progress { token, .. } => last = token,

@@ -23,7 +23,9 @@ async fn forget(db: &Db, after: u64) {
     for round in 0.. {
         assert!(round < 200, "the log is never trimmed");
         let text = "x".repeat(5_000);
-        other.run(format!("INSERT INTO t VALUES (1, {round}, '{text}') ON CONFLICT (id) DO UPDATE SET n = {round}")).await;
+        other
+            .run(format!("INSERT INTO t VALUES (1, {round}, '{text}') ON CONFLICT (id) DO UPDATE SET n = {round}"))
+            .await;
         db.engine().apply_log_retention().unwrap();
         if db.engine().change_log_floor().get() > after {
             return;

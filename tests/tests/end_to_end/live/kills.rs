@@ -17,7 +17,7 @@ use kalamdb_tests::{client::Client, server::start};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tokio::task::JoinHandle;
 
-use super::{Held, LIMIT, number};
+use super::{LIMIT, held::Held, number};
 use crate::crash::is_gone;
 
 const NAMESPACE: &str = "live";
@@ -25,7 +25,11 @@ const USERS: [&str; 3] = ["alice", "bob", "eve"];
 const KEYS: i64 = 60;
 
 /// The end of a text of a SUBSCRIBE and of a SELECT, behind `FROM items`.
-const FILTERS: [&str; 5] = ["", "WHERE id % 2 = 0", "WHERE version > 3", "WHERE id = 5", "WHERE body LIKE '%7%' OR version = 1"];
+const FILTERS: [&str; 5] =
+    ["", "WHERE id % 2 = 0", "WHERE version > 3", "WHERE id = 5", "WHERE body LIKE '%7%' OR version = 1"];
+
+/// A subscriber at work.
+type Following = JoinHandle<Result<Held, String>>;
 
 /// Writes, through every restart, until it is told to stop. What became of a statement in flight when the server was killed,
 /// nobody knows; it does not matter here.
@@ -45,7 +49,9 @@ async fn write(url: String, user: &'static str, mut rng: StdRng, stop: Arc<Atomi
                      ON CONFLICT (id) DO UPDATE SET version = items.version + 1, body = excluded.body",
                     (key + 1 + other) % (2 * KEYS) + KEYS
                 ),
-                4 | 5 => format!("UPDATE items SET version = version + 1, body = '{body}' WHERE id IN ({key}, {other})"),
+                4 | 5 => {
+                    format!("UPDATE items SET version = version + 1, body = '{body}' WHERE id IN ({key}, {other})")
+                }
                 6 => format!("DELETE FROM items WHERE id = {key}"),
                 _ => format!("DELETE FROM items WHERE id > {key} AND version > 4"),
             };
@@ -61,8 +67,11 @@ async fn write(url: String, user: &'static str, mut rng: StdRng, stop: Arc<Atomi
 
 /// Follows until `target` is known and reached.
 async fn follow(url: String, user: &'static str, filter: &'static str, target: Arc<AtomicU64>) -> Result<Held, String> {
-    let reconnect =
-        RetryPolicy { max_attempts: u32::MAX, base_delay: Duration::from_millis(20), max_delay: Duration::from_millis(300) };
+    let reconnect = RetryPolicy {
+        max_attempts: u32::MAX,
+        base_delay: Duration::from_millis(20),
+        max_delay: Duration::from_millis(300),
+    };
     let told = |error: kalam_link::Error| error.to_string();
     let client = kalam_link::Client::builder(&url).user(user).namespace(NAMESPACE).connect().await.map_err(told)?;
     let sql = format!("SUBSCRIBE TO items {filter}");
@@ -90,10 +99,13 @@ async fn kills_under_load() {
     let url = server.endpoint();
     let root = Client::connect(&url).await;
     root.run(&format!("CREATE NAMESPACE {NAMESPACE}")).await;
-    root.namespace(NAMESPACE).run("CREATE USER TABLE items (id BIGINT PRIMARY KEY, version BIGINT NOT NULL, body TEXT)").await;
+    root.namespace(NAMESPACE)
+        .run("CREATE USER TABLE items (id BIGINT PRIMARY KEY, version BIGINT NOT NULL, body TEXT)")
+        .await;
 
-    let (stop, written, target) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-    let mut following: Vec<(&str, &str, JoinHandle<Result<Held, String>>)> = Vec::new();
+    let (stop, written, target) =
+        (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let mut following: Vec<(&str, &str, Following)> = Vec::new();
     for user in USERS {
         for filter in FILTERS {
             following.push((user, filter, tokio::spawn(follow(url.clone(), user, filter, Arc::clone(&target)))));

@@ -15,7 +15,7 @@ use kalamdb_tests::server::server_with;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tokio::task::JoinHandle;
 
-use super::{CLEANUP_LIMIT, Held, LIMIT, all_gone, live_count, number};
+use super::{CLEANUP_LIMIT, LIMIT, all_gone, held::Held, live_count, number};
 use crate::support::client_of;
 
 const WRITERS: usize = 10;
@@ -63,7 +63,8 @@ async fn writers_and_subscribers() {
         let builder = kalam_link::Client::builder(server.endpoint()).user(user(number));
         builder.namespace(client.namespace_name()).connect().await.unwrap()
     };
-    let (stop, written, target) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (stop, written, target) =
+        (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let mut following: Vec<JoinHandle<Result<Held, String>>> = Vec::new();
     for number in 0..SUBSCRIBERS {
         let filter = ["", "WHERE n > 50", "WHERE id = 3", "WHERE n % 2 = 0 AND body IS NOT NULL"][number % 4];
@@ -137,7 +138,9 @@ async fn coming_and_going() {
             let mut n = 0;
             while !stop.load(Ordering::SeqCst) {
                 n += 1;
-                client.run(&format!("INSERT INTO t VALUES ({}, {n}) ON CONFLICT (id) DO UPDATE SET n = {n}", n % 50)).await;
+                client
+                    .run(&format!("INSERT INTO t VALUES ({}, {n}) ON CONFLICT (id) DO UPDATE SET n = {n}", n % 50))
+                    .await;
             }
         })
     };
@@ -149,7 +152,8 @@ async fn coming_and_going() {
         lanes.push(tokio::spawn(async move {
             for round in 0..times / LANES {
                 let sql = format!("SUBSCRIBE TO t WHERE id = {}", round % 60);
-                let mut events = link.subscribe(sql).open().await.unwrap_or_else(|error| panic!("round {round}: {error:?}"));
+                let mut events =
+                    link.subscribe(sql).open().await.unwrap_or_else(|error| panic!("round {round}: {error:?}"));
                 // Some look at it first, to different depths.
                 for _ in 0..round % 4 {
                     match tokio::time::timeout(LIMIT, events.next()).await.expect("an event in time") {

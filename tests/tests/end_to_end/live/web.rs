@@ -19,6 +19,9 @@ use crate::support::client_with_rows;
 
 const SUBSCRIBE: &str = "/kalamdb.v1.SubscribeService/Subscribe";
 
+/// Flags and payload.
+type WebFrame = (u8, Vec<u8>);
+
 /// A call whose answer is read as far as it has come.
 struct WebCall {
     stream: TcpStream,
@@ -41,7 +44,7 @@ impl WebCall {
     }
 
     /// The status line and headers, and the frames that are complete.
-    fn parts(&self) -> Option<(String, Vec<(u8, Vec<u8>)>)> {
+    fn parts(&self) -> Option<(String, Vec<WebFrame>)> {
         let split = self.answer.windows(4).position(|window| window == b"\r\n\r\n")?;
         let head = String::from_utf8_lossy(&self.answer[..split]).to_lowercase();
         let body = &self.answer[split + 4..];
@@ -50,7 +53,7 @@ impl WebCall {
     }
 
     /// Reads until the frames are enough.
-    async fn read_until(&mut self, what: &str, enough: impl Fn(&[(u8, Vec<u8>)]) -> bool) -> Vec<(u8, Vec<u8>)> {
+    async fn read_until(&mut self, what: &str, enough: impl Fn(&[WebFrame]) -> bool) -> Vec<WebFrame> {
         let began = Instant::now();
         loop {
             if let Some((head, frames)) = self.parts() {
@@ -70,7 +73,7 @@ impl WebCall {
 
     /// The same for events.
     async fn events_until(&mut self, what: &str, enough: impl Fn(&Event) -> bool) -> Vec<Event> {
-        let events = |frames: &[(u8, Vec<u8>)]| -> Vec<Event> {
+        let events = |frames: &[WebFrame]| -> Vec<Event> {
             let messages = frames.iter().filter(|(flags, _)| flags & 0x80 == 0);
             messages.filter_map(|(_, bytes)| SubscribeResponse::decode(bytes.as_slice()).unwrap().event).collect()
         };
