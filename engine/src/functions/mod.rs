@@ -78,7 +78,7 @@ fn our_functions(ids: &Arc<IdSource>) -> Vec<Arc<ScalarUDF>> {
 }
 
 /// Carries an error of ours through DataFusion's tree traversals.
-fn into_datafusion(error: Error) -> DataFusionError {
+pub(crate) fn into_datafusion(error: Error) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }
 

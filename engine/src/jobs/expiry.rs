@@ -17,13 +17,16 @@ use metrics::counter;
 use crate::{
     catalog::Table,
     engine::Shared,
-    error::Result,
+    error::{Error, Reason, Result},
     exec::{StatementContext, from_commit, from_store},
     sql::TableKind,
 };
 
 /// Rows removed by one commit.
 const ROWS_PER_COMMIT: usize = 1_000;
+
+/// How often the removal of a partition's expired rows begins again because some were written meanwhile.
+const MAX_ATTEMPTS: usize = 100;
 
 /// Rows looked at before others get their turn on the query threads.
 const ROWS_PER_STEP: usize = 10_000;
@@ -67,7 +70,7 @@ async fn sweep(shared: &Arc<Shared>) -> Result<()> {
 
 async fn sweep_table(shared: &Arc<Shared>, context: &StatementContext, table: &Table) -> Result<()> {
     let Some(expired_at_us) = context.expired_at_us(table) else { return Ok(()) };
-    expire_range(shared, context, table_range(table.id()), expired_at_us).await
+    expire_range(shared, context, table_range(table.id()), expired_at_us).await.map(drop)
 }
 
 /// Removes the rows of one partition that have expired at the time of `context`.
@@ -78,15 +81,23 @@ pub(crate) async fn expire_partition(
     partition: &Partition,
 ) -> Result<()> {
     let Some(expired_at_us) = context.expired_at_us(table) else { return Ok(()) };
-    expire_range(shared, context, row_range(partition, Bound::Unbounded, Bound::Unbounded), expired_at_us).await
+    for _ in 0..MAX_ATTEMPTS {
+        let range = row_range(partition, Bound::Unbounded, Bound::Unbounded);
+        if expire_range(shared, &context.renewed(), range, expired_at_us).await? {
+            return Ok(());
+        }
+    }
+    Err(Error::new(Reason::WriteConflict, "Expired rows of the table are being written again all the time. Try again."))
 }
 
+/// Answers whether all were removed: not those that were written again meanwhile, nor others removed with them.
 async fn expire_range(
     shared: &Arc<Shared>,
     context: &StatementContext,
     range: KeyRange,
     expired_at_us: i64,
-) -> Result<()> {
+) -> Result<bool> {
+    let mut all = true;
     let mut rest = Some(range);
     while let Some(range) = rest.take() {
         let (changes, next) = expired_rows(context, range, expired_at_us)?;
@@ -99,11 +110,12 @@ async fn expire_range(
         match crate::exec::commit(shared, context.now_us, changes).await {
             Ok(_) => counter!("kalamdb_stream_rows_expired_total").increment(removed),
             // Rows written again meanwhile have not expired: the next sweep sees them as they are then.
-            Err(CommitError::VersionChanged { .. } | CommitError::TableDropped { .. }) => {}
+            Err(CommitError::VersionChanged { .. }) => all = false,
+            Err(CommitError::TableDropped { .. }) => {}
             Err(other) => return Err(from_commit(other)),
         }
     }
-    Ok(())
+    Ok(all)
 }
 
 /// Some expired rows at the beginning of a range, and what is left of it.

@@ -2,30 +2,37 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::event::{ChangeKind, CommitChanges, LiveChange};
+use datafusion::arrow::{array::UInt32Array, compute::take_record_batch};
+
+use super::{
+    event::{ChangeKind, CommitChanges, LiveChange, RowImage},
+    matcher::compacted,
+};
+use crate::exec::batch_of;
 
 /// The net effect of some commits, as if one had made it, at the place of the last. `None` if there is none.
 ///
 /// The rows keep the order in which they were changed last.
 pub(super) fn coalesce<'c>(
     commits: impl Iterator<Item = &'c Arc<CommitChanges>> + Clone,
+    before_images: bool,
 ) -> Option<Arc<CommitChanges>> {
     let last = commits.clone().last()?;
     let mut net: HashMap<&[u8], (usize, Option<LiveChange>)> = HashMap::new();
     for (place, change) in commits.flat_map(|commit| &commit.changes).enumerate() {
         let entry = net.entry(change.key.as_bytes()).or_insert((place, None));
-        *entry = (place, merge(entry.1.take(), change));
+        *entry = (place, merge(entry.1.take(), change, before_images));
     }
     let mut changes: Vec<(usize, LiveChange)> =
         net.into_values().filter_map(|(place, change)| change.map(|change| (place, change))).collect();
     changes.sort_unstable_by_key(|(place, _)| *place);
-    let changes: Vec<LiveChange> = changes.into_iter().map(|(_, change)| change).collect();
+    let changes: Vec<LiveChange> = changes.into_iter().map(|(_, change)| alone(change)).collect();
     let bytes = changes.iter().map(LiveChange::byte_size).sum();
     Some(Arc::new(CommitChanges::new(last.commit_seq, last.commit_time_us, changes, last.token.clone(), true, bytes)))
 }
 
 /// What two changes of a row come to, one after the other; `None`: nothing.
-fn merge(first: Option<LiveChange>, then: &LiveChange) -> Option<LiveChange> {
+fn merge(first: Option<LiveChange>, then: &LiveChange, before_images: bool) -> Option<LiveChange> {
     use ChangeKind::{Delete, Insert, Update};
     let Some(first) = first else { return Some(then.clone()) };
     let kind = match (first.kind, then.kind) {
@@ -38,9 +45,24 @@ fn merge(first: Option<LiveChange>, then: &LiveChange) -> Option<LiveChange> {
     };
     // The row as it was is of the first change. An update without it is one whose subscriber does not want it, but
     // a DELETE has to have one: the last that is known.
-    let old =
-        if kind == Insert { None } else { first.old.or_else(|| (kind == Delete).then(|| then.old.clone()).flatten()) };
+    let old = match kind {
+        Insert => None,
+        Update => first.old.filter(|_| before_images),
+        Delete => first.old.or_else(|| then.old.clone()),
+    };
     Some(LiveChange { kind, key: then.key.clone(), new: then.new.clone(), old })
+}
+
+/// The same change with rows of its own: it can stay for long, and must not keep the rows beside its own in memory.
+fn alone(mut change: LiveChange) -> LiveChange {
+    for image in [&mut change.new, &mut change.old].into_iter().flatten() {
+        let index = UInt32Array::from(vec![image.row as u32]);
+        let Ok(row) = take_record_batch(&image.batch, &index) else { continue };
+        let columns = row.columns().iter().cloned().map(compacted).collect();
+        let Ok(row) = batch_of(&row.schema(), columns, 1) else { continue };
+        *image = RowImage { batch: Arc::new(row), row: 0 };
+    }
+    change
 }
 
 #[cfg(test)]
@@ -52,8 +74,6 @@ mod tests {
     use kalamdb_store::{codec::PrimaryKey, ids::CommitSeq};
 
     use super::*;
-    use crate::live::RowImage;
-
     fn image(value: i64) -> RowImage {
         let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
         let batch = RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from(vec![value]))]).unwrap();
@@ -81,7 +101,7 @@ mod tests {
 
     fn net(changes: Vec<LiveChange>) -> Vec<(u8, ChangeKind, Option<i64>, Option<i64>)> {
         let commits: Vec<_> = (1..).zip(changes).map(|(seq, change)| commit(seq, vec![change])).collect();
-        let merged = coalesce(commits.iter()).unwrap();
+        let merged = coalesce(commits.iter(), true).unwrap();
         assert!(merged.merged);
         assert_eq!(merged.commit_seq, CommitSeq::new(commits.len() as u64));
         assert_eq!(merged.token, format!("token {}", commits.len()));

@@ -1,9 +1,9 @@
 //! From the text of a subscription to what is matched and what is read at the beginning.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use datafusion::{
-    arrow::datatypes::SchemaRef,
+    arrow::datatypes::{DataType, SchemaRef},
     common::{
         Column, DFSchema, DFSchemaRef, ScalarValue,
         tree_node::{TreeNode, TreeNodeRecursion},
@@ -13,11 +13,12 @@ use datafusion::{
     },
     sql::{planner::SqlToRel, sqlparser::ast},
 };
-use kalamdb_store::ids::{Owner, Partition};
+use kalamdb_store::ids::{ColumnId, Owner, Partition};
 
 use super::{
     matcher::{Equality, Matcher},
     request::InitialRows,
+    token::columns_fingerprint,
 };
 use crate::{
     access::Caller,
@@ -29,7 +30,7 @@ use crate::{
         parameter_types, parser_options, physical_expr, planner_context, reconcile, scientific_as_double,
         show_system_columns,
     },
-    functions::{Bindings, bind_expr, is_time_of_statement, names_current_user},
+    functions::{Bindings, bind_expr, into_datafusion, is_time_of_statement, names_current_user},
     sql::{TableKind, TableScope},
     types::SqlType,
 };
@@ -44,6 +45,8 @@ pub(super) struct Compiled {
     pub(super) filter: Option<Arc<Expr>>,
     pub(super) columns: Arc<[ResultColumn]>,
     pub(super) schema: SchemaRef,
+    /// Other columns have another one.
+    pub(super) columns_id: [u8; 4],
     /// What reads the initial rows.
     pub(super) initial: QueryPlan,
     /// Whether it is the same for every user.
@@ -99,6 +102,8 @@ pub(super) fn compile(shared: &Shared, caller: &Caller, source: &Source<'_>) -> 
         reconcile(plan_with(&vec![SqlType::Null; given.len()]).map(|(plan, _)| plan), &given)?
     };
     let (plan, tables) = plan_with(&types)?;
+    plan.apply(|node| node.apply_expressions(|expr| refuse_expr(expr).map(|()| TreeNodeRecursion::Continue).map_err(into_datafusion)))
+        .map_err(from_datafusion)?;
     let [used] = tables.as_slice() else {
         return Err(not_supported(
             "A live query is of one table of users' rows; system tables cannot be subscribed to.",
@@ -146,7 +151,9 @@ pub(super) fn compile(shared: &Shared, caller: &Caller, source: &Source<'_>) -> 
             .then(|| used.table.schema_with_system().index_of(DELETED_COLUMN).ok())
             .flatten(),
     };
+    let columns_id = columns_fingerprint(&columns, &columns_used(&used.table, outputs.iter().chain(&filter)));
     Ok(Compiled {
+        columns_id,
         table: Arc::clone(&used.table),
         scope: used.scope,
         matcher: Arc::new(matcher),
@@ -237,7 +244,8 @@ fn equality_of(filter: Option<&Expr>, base: &DFSchema, key: usize) -> (Option<Eq
         };
         let Ok(index) = base.index_of_column(column) else { continue };
         let data_type = base.field(index).data_type();
-        if !equals_by_bytes(data_type) || !equals_by_bytes(&value.data_type()) || value.is_null() {
+        // Other pairs of types are compared as a third one.
+        if !compares_by_bytes(data_type, &value.data_type()) || value.is_null() {
             continue;
         }
         // A value that the column cannot hold exactly is left to the filter.
@@ -253,24 +261,19 @@ fn equality_of(filter: Option<&Expr>, base: &DFSchema, key: usize) -> (Option<Eq
     (found, is_all)
 }
 
-/// Whether SQL's equality of values of a type is that of their bits: not of floats (-0 and 0, NaN).
-fn equals_by_bytes(data_type: &datafusion::arrow::datatypes::DataType) -> bool {
-    use datafusion::arrow::datatypes::DataType;
-    matches!(
-        data_type,
-        DataType::Boolean
-            | DataType::Int8
-            | DataType::Int16
-            | DataType::Int32
-            | DataType::Int64
-            | DataType::UInt8
-            | DataType::UInt16
-            | DataType::UInt32
-            | DataType::UInt64
-            | DataType::Utf8
-            | DataType::LargeUtf8
-            | DataType::Utf8View
-    )
+/// The table's columns that expressions are made of.
+fn columns_used<'e>(table: &Table, expressions: impl Iterator<Item = &'e Expr>) -> Vec<ColumnId> {
+    let names: BTreeSet<&str> =
+        expressions.flat_map(|expr| expr.column_refs()).map(|column| column.name.as_str()).collect();
+    table.columns().iter().filter(|column| names.contains(column.name.as_str())).map(|column| column.id).collect()
+}
+
+/// Whether values of these types are equal in SQL when they are the same value of either: not so floats (-0 and 0, NaN).
+fn compares_by_bytes(left: &DataType, right: &DataType) -> bool {
+    let is_text = |t: &DataType| matches!(t, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    (left.is_integer() && right.is_integer())
+        || (is_text(left) && is_text(right))
+        || (*left == DataType::Boolean && *right == DataType::Boolean)
 }
 
 fn refuse_table(table: &Table, scope: TableScope) -> Result<()> {

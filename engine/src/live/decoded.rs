@@ -43,8 +43,6 @@ pub(super) struct DecodedChange {
     pub(super) new: Option<usize>,
     /// Its place in `old_rows`.
     pub(super) old: Option<usize>,
-    /// About how many bytes its images have.
-    pub(super) bytes: usize,
 }
 
 impl DecodedChanges {
@@ -65,9 +63,8 @@ impl DecodedChanges {
                     }
                     None => Ok(None),
                 };
-                let bytes = change.new.as_ref().map_or(0, Vec::len) + change.old.as_ref().map_or(0, Vec::len);
                 let (new, old) = (append(&mut new_rows, &change.new)?, append(&mut old_rows, &change.old)?);
-                changes.push(DecodedChange { commit: commits.len(), key: change.key, new, old, bytes });
+                changes.push(DecodedChange { commit: commits.len(), key: change.key, new, old });
             }
             commits.push(CommitHead { seq: entry.commit_seq, time_us: entry.commit_time_us });
         }

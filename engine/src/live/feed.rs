@@ -13,7 +13,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicU8, AtomicU64, Ordering},
     },
 };
 
@@ -43,16 +43,14 @@ pub(super) struct Feed {
     pub(super) partition: Partition,
     status: AtomicU8,
     state: Mutex<State>,
+    /// A copy of the state's position, for those who cannot wait.
+    position: AtomicU64,
 }
 
-/// Nothing to do.
-const IDLE: u8 = 0;
-/// A run will start.
-const SCHEDULED: u8 = 1;
-/// A run is under way.
-const RUNNING: u8 = 2;
-/// A run is under way, and there is more since it began.
-const AGAIN: u8 = 3;
+/// A run was asked for or is under way.
+const BUSY: u8 = 1;
+/// The partition has changed since the run last looked.
+const CHANGED: u8 = 2;
 
 #[derive(Debug)]
 struct State {
@@ -111,7 +109,8 @@ impl Feed {
             index: QueryIndex::default(),
             closed: false,
         };
-        Self { partition, status: AtomicU8::new(IDLE), state: Mutex::new(state) }
+        let position = AtomicU64::new(position.get());
+        Self { partition, status: AtomicU8::new(0), state: Mutex::new(state), position }
     }
 
     /// Lets a subscriber in that has had everything up to `position`.
@@ -154,32 +153,26 @@ impl Feed {
 
     /// Notes that the partition has changed. True: a run is to be started.
     pub(super) fn note(&self) -> bool {
-        let noted = self.status.fetch_update(Ordering::AcqRel, Ordering::Acquire, |status| match status {
-            IDLE => Some(SCHEDULED),
-            RUNNING => Some(AGAIN),
-            _ => None,
-        });
-        noted == Ok(IDLE)
+        // Always a write, and so is the run's: whichever comes first, the run sees what was published before the note.
+        self.status.fetch_or(BUSY | CHANGED, Ordering::SeqCst) & BUSY == 0
     }
 
     /// Deals out what the log has. To be called once for each [`Feed::note`] that asked for it.
     pub(super) async fn run(self: Arc<Self>, hub: Arc<LiveHub>) {
-        self.status.store(RUNNING, Ordering::Release);
         loop {
+            self.status.fetch_and(!CHANGED, Ordering::SeqCst);
             // A feed that stopped silently would be the worst of all: its subscribers would wait for ever.
             let step = catch_unwind(AssertUnwindSafe(|| self.step(&hub))).unwrap_or_else(|_| {
                 tracing::error!("the feed of a partition panicked; its live queries end");
-                self.state.lock().end_all(&|| Error::internal("the feed panicked"));
+                self.state.lock().end_all(&hub, &|| Error::internal("the feed panicked"));
                 Step::Done
             });
             match step {
                 Step::More => {}
                 Step::Done => {
-                    let idle = self.status.compare_exchange(RUNNING, IDLE, Ordering::AcqRel, Ordering::Acquire).is_ok();
-                    if idle {
+                    if self.status.compare_exchange(BUSY, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
                         return;
                     }
-                    self.status.store(RUNNING, Ordering::Release);
                 }
             }
             // Other feeds get their turn.
@@ -187,15 +180,21 @@ impl Feed {
         }
     }
 
-    /// The commit up to which everything was dealt out, when nothing is under way.
-    pub(super) fn settled(&self, hub: &LiveHub) -> Option<CommitSeq> {
+    /// A commit up to which everything was dealt out.
+    pub(super) fn settled(&self, hub: &LiveHub) -> CommitSeq {
         // In this order: whatever was noted up to here has set the status before.
         let noted = hub.noted();
-        let state = self.state.try_lock()?;
-        (self.status.load(Ordering::Acquire) == IDLE && !state.closed).then(|| state.position.max(noted))
+        if let Some(state) = self.state.try_lock()
+            && self.status.load(Ordering::SeqCst) == 0
+            && !state.closed
+        {
+            return state.position.max(noted);
+        }
+        CommitSeq::new(self.position.load(Ordering::Acquire))
     }
 
     fn step(&self, hub: &LiveHub) -> Step {
+        let Some(_working) = hub.working() else { return Step::Done };
         let mut state = self.state.lock();
         if state.classes.is_empty() {
             return Step::Done;
@@ -204,7 +203,7 @@ impl Feed {
         let upto = hub.published();
         match hub.current_table(&state.table) {
             None => {
-                state.end_all(&super::hub::table_gone);
+                state.end_all(hub, &super::hub::table_gone);
                 return Step::Done;
             }
             Some(table) if table.schema_version() != state.table.schema_version() => {
@@ -225,12 +224,13 @@ impl Feed {
                         Ok(decoded) => state.deal(hub, &decoded),
                         Err(error) => {
                             tracing::error!(%error, "the changes of a partition cannot be read for live queries");
-                            state.end_all(&|| error.clone());
+                            state.end_all(hub, &|| error.clone());
                             return Step::Done;
                         }
                     }
                 }
                 state.position = read_to;
+                self.position.store(read_to.get(), Ordering::Release);
                 if complete { Step::Done } else { Step::More }
             }
             // Each finds out for itself that its changes are gone.
@@ -240,7 +240,7 @@ impl Feed {
             }
             Err(LogError::Storage(error)) => {
                 let error = crate::exec::from_store(error);
-                state.end_all(&|| error.clone());
+                state.end_all(hub, &|| error.clone());
                 Step::Done
             }
         }
@@ -263,25 +263,27 @@ impl State {
             }
         }
         for (id, member) in gone {
-            self.remove_member(id, member);
+            if let Some(member) = self.remove_member(id, member) {
+                hub.unregister(&member.subscriber);
+            }
         }
         for (id, error) in failed {
             if let Some(class) = self.remove_class(id) {
                 for member in class.members.values() {
-                    member.subscriber.end(error.clone());
+                    hub.end(&member.subscriber, error.clone());
                 }
             }
         }
         self.close_if_empty();
     }
 
-    fn remove_member(&mut self, id: u64, member: super::LiveQueryId) {
-        if let Some(class) = self.classes.get_mut(&id) {
-            class.members.remove(&member);
-            if class.members.is_empty() {
-                self.remove_class(id);
-            }
+    fn remove_member(&mut self, id: u64, member: super::LiveQueryId) -> Option<Member> {
+        let class = self.classes.get_mut(&id)?;
+        let member = class.members.remove(&member);
+        if class.members.is_empty() {
+            self.remove_class(id);
         }
+        member
     }
 
     fn remove_class(&mut self, id: u64) -> Option<Class> {
@@ -296,8 +298,8 @@ impl State {
         self.closed
     }
 
-    fn end_all(&mut self, why: &dyn Fn() -> Error) {
-        self.for_all(|subscriber, _| subscriber.end(why()));
+    fn end_all(&mut self, hub: &LiveHub, why: &dyn Fn() -> Error) {
+        self.for_all(|subscriber, _| hub.end(subscriber, why()));
     }
 
     fn let_all_go(&mut self) {

@@ -47,6 +47,8 @@ pub(crate) struct LiveHub {
     queries: RwLock<Queries>,
     feeds: RwLock<HashMap<Partition, Arc<Feed>>>,
     feed_count: AtomicUsize,
+    /// Whether the store may be read. Held while it is.
+    open: RwLock<bool>,
     /// Every partition that changed up to this commit was noted.
     noted: AtomicU64,
     pub(super) compiled: Cache<CompileKey, Arc<Compiled>>,
@@ -117,6 +119,7 @@ impl LiveHub {
             queries: RwLock::default(),
             feeds: RwLock::default(),
             feed_count: AtomicUsize::new(0),
+            open: RwLock::new(true),
             noted,
             compiled: Cache::builder().max_capacity(COMPILED_ENTRIES).build(),
             counters: Counters::register(),
@@ -268,10 +271,20 @@ impl LiveHub {
             )
             .with("live_id", id.to_string())
         })?;
-        subscriber.end(Error::new(Reason::LiveQueryKilled, "The live query was ended by KILL LIVE QUERY."));
-        // Not when its client hears of it: one that does not read must not keep its table from being dropped.
-        self.unregister(&subscriber);
+        self.end(&subscriber, Error::new(Reason::LiveQueryKilled, "The live query was ended by KILL LIVE QUERY."));
         Ok(())
+    }
+
+    /// Ends a live query. It counts no longer from now on, not from when its client hears of it: one that does not read
+    /// must not keep its table from being dropped.
+    pub(super) fn end(&self, subscriber: &Subscriber, why: Error) {
+        subscriber.end(why);
+        self.unregister(subscriber);
+    }
+
+    /// The right to read the store for live queries, until it is dropped; `None` when there is none any more.
+    pub(super) fn working(&self) -> Option<impl Sized + '_> {
+        Some(self.open.read()).filter(|open| **open)
     }
 
     /// Ends every live query and lets no more in.
@@ -291,6 +304,8 @@ impl LiveHub {
     /// Ends every live query and the threads.
     pub(crate) fn shutdown(&self) {
         self.end_all();
+        // Waits for those who are reading the store, which is closed next.
+        *self.open.write() = false;
         if let Some(runtime) = self.runtime.lock().take() {
             runtime.shutdown_background();
         }
@@ -331,6 +346,15 @@ impl LiveHub {
             feeds.remove(&feed.partition);
         }
         self.feed_count.store(feeds.len(), Ordering::SeqCst);
+    }
+}
+
+impl Drop for LiveHub {
+    fn drop(&mut self) {
+        // Dropping a runtime would block, which asynchronous code must not.
+        if let Some(runtime) = self.runtime.get_mut().take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

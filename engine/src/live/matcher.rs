@@ -97,6 +97,9 @@ impl Matcher {
         let (old_rows, deleted): (Vec<usize>, Vec<bool>) = olds.into_iter().unzip();
         let old_batch = Arc::new(self.show(&decoded.old_rows, &old_rows, Some(deleted))?);
 
+        // What waits for a slow reader is what the query shows, be it more or less than what was written.
+        let row_bytes = |batch: &RecordBatch| batch.get_array_memory_size() / batch.num_rows().max(1);
+        let (new_bytes, old_bytes) = (row_bytes(&new_batch), row_bytes(&old_batch));
         let (mut next_new, mut next_old) = (0, 0);
         let image = |batch: &Arc<RecordBatch>, is_there: bool, next: &mut usize| {
             is_there.then(|| {
@@ -112,16 +115,14 @@ impl Matcher {
                 new: image(&new_batch, new_of(change, kind).is_some(), &mut next_new),
                 old: image(&old_batch, old_of(change, kind).is_some(), &mut next_old),
             };
+            let image_bytes = live.new.as_ref().map_or(0, |_| new_bytes) + live.old.as_ref().map_or(0, |_| old_bytes);
+            let bytes = CHANGE_BYTES + change.key.as_bytes().len() + image_bytes;
             match commits.last_mut().filter(|last| last.commit == change.commit) {
                 Some(last) => {
                     last.changes.push(live);
-                    last.bytes += change.bytes + CHANGE_BYTES;
+                    last.bytes += bytes;
                 }
-                None => commits.push(MatchedCommit {
-                    commit: change.commit,
-                    changes: vec![live],
-                    bytes: change.bytes + CHANGE_BYTES,
-                }),
+                None => commits.push(MatchedCommit { commit: change.commit, changes: vec![live], bytes }),
             }
         }
         Ok(commits)
@@ -200,7 +201,7 @@ fn choose(rows: &RecordBatch, wanted: &[usize]) -> Result<RecordBatch> {
 }
 
 /// The same values without the bytes of others: what waits for a slow reader must not hold more than it says.
-fn compacted(values: ArrayRef) -> ArrayRef {
+pub(super) fn compacted(values: ArrayRef) -> ArrayRef {
     match values.data_type() {
         DataType::Utf8View => values.as_any().downcast_ref::<StringViewArray>().map(|v| Arc::new(v.gc()) as ArrayRef),
         DataType::BinaryView => values.as_any().downcast_ref::<BinaryViewArray>().map(|v| Arc::new(v.gc()) as ArrayRef),

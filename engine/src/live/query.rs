@@ -37,7 +37,7 @@ use super::{
 };
 use crate::{
     engine::Shared,
-    error::{Error, Reason, Result},
+    error::{Error, ErrorKind, Reason, Result},
     exec::{ResultColumn, RowStream, from_store, run_on_snapshot},
     session,
     sql::TableKind,
@@ -56,6 +56,7 @@ pub struct LiveQuery {
     class: Arc<QueryClass>,
     columns: Arc<[ResultColumn]>,
     schema: SchemaRef,
+    columns_id: [u8; 4],
     phase: Phase,
     /// The subscriber was given everything up to here; `None` before it was ready.
     position: Option<CommitSeq>,
@@ -124,6 +125,7 @@ impl LiveQuery {
             partition: compiled.partition(&subscription.caller),
             columns: Arc::clone(&compiled.columns),
             schema: Arc::clone(&compiled.schema),
+            columns_id: compiled.columns_id,
             shared,
             subscription,
             subscriber,
@@ -179,9 +181,11 @@ impl LiveQuery {
         &self.shared.live
     }
 
-    /// A subscriber that was told nothing yet has nothing to resume from, and where the table is gone nobody has.
+    /// A subscriber that was told nothing yet has nothing to resume from. Where the table is gone nobody has, and where the
+    /// query fails on a change it would fail on it again.
     fn token_at_end(&self, why: &Error) -> Option<String> {
-        let position = self.position.filter(|_| why.reason() != Reason::TableNotFound)?;
+        let is_final = matches!(why.kind(), ErrorKind::InvalidRequest | ErrorKind::NotFound | ErrorKind::NotSupported);
+        let position = self.position.filter(|_| !is_final)?;
         Some(self.class.key.tokens.token(position))
     }
 
@@ -322,7 +326,7 @@ impl LiveQuery {
     async fn follow(&mut self, feed: &Arc<Feed>) -> Result<Option<LiveEvent>> {
         // Before the queue: what is settled now is in the queue already.
         let due = Instant::now() >= self.progress_at;
-        let settled = if due { feed.settled(self.hub()) } else { None };
+        let settled = if due { feed.settled(self.hub()) } else { CommitSeq::new(0) };
         match self.subscriber.take() {
             Taken::Commits(commits) => {
                 if let Some(last) = commits.last() {
@@ -341,8 +345,7 @@ impl LiveQuery {
             Taken::Nothing => {}
         }
         if due {
-            // A feed that is busy gives changes, or nothing that concerns this query: then soon.
-            let at = self.position.unwrap_or(CommitSeq::new(0)).max(settled.unwrap_or(CommitSeq::new(0)));
+            let at = self.position.map_or(settled, |position| position.max(settled));
             return Ok(Some(self.progress(at)));
         }
         let due = sleep_until(self.progress_at);
@@ -369,7 +372,7 @@ impl LiveQuery {
     /// whoever resumes it is told of the new ones.
     fn recompile(&mut self) -> Result<Arc<Compiled>> {
         let compiled = self.subscription.compile(&self.shared)?;
-        if compiled.schema != self.schema {
+        if compiled.columns_id != self.columns_id {
             return Err(Error::new(
                 Reason::SchemaChanged,
                 "ALTER TABLE has changed the columns of the live query. Subscribe again to get the new ones.",
@@ -410,6 +413,7 @@ impl Drop for LiveQuery {
 
 /// A page of what happened after `position`.
 fn read_log(hub: &LiveHub, class: &QueryClass, partition: &Partition, position: CommitSeq) -> Caught {
+    let Some(_working) = hub.working() else { return Caught::Failed(shutting_down()) };
     // Before the table is looked up: entries up to here have no newer schema than what is found then.
     let upto = hub.published();
     match hub.current_table(&class.table) {

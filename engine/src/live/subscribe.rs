@@ -11,7 +11,7 @@ use super::{
     query_class::{ClassKey, QueryClass},
     request::{InitialRows, LiveOptions, LiveQueryRequest, SlowConsumer},
     subscriber::{Description, Subscriber},
-    token::{self, Position, TokenScope, columns_fingerprint, query_fingerprint},
+    token::{self, Position, TokenScope, query_fingerprint},
 };
 use crate::{
     access::{self, Caller, Role},
@@ -64,13 +64,19 @@ impl Session {
         let namespace = namespace.filter(|n| !n.is_empty()).map(Arc::from);
         let subscription = Subscription { caller: self.caller().clone(), batch, namespace, parameters, options };
         let compiled = subscription.compile(shared)?;
+        if subscription.options.slow_consumer == SlowConsumer::Coalesce && compiled.matcher.deleted_column.is_some() {
+            let message = "Changes of a query that shows _deleted cannot be merged. Leave _deleted out, which the type of each \
+                           change tells as well, or use the slow-consumer policy disconnect.";
+            return Err(Error::new(Reason::NotSupported, message));
+        }
         let class = subscription.class(shared, &compiled);
         let beginning = subscription.beginning(shared, &class, &compiled, resume_token.as_deref())?;
 
         let id = LiveQueryId(shared.ids.snowflake().cast_unsigned());
         let description = subscription.describe(&compiled, shared.env.now_us())?;
         let user = self.caller().effective_user().clone();
-        let (policy, queue_bytes) = (subscription.options.slow_consumer, shared.live.max_queue_bytes());
+        let policy = (subscription.options.slow_consumer, subscription.options.before_images);
+        let queue_bytes = shared.live.max_queue_bytes();
         let subscriber = Arc::new(Subscriber::new(id, user, compiled.table.id(), description, policy, queue_bytes));
         shared.live.register(&subscriber)?;
         Ok(LiveQuery::new(Arc::clone(shared), subscription, subscriber, class, &compiled, beginning))
@@ -155,7 +161,7 @@ impl Subscription {
             database: shared.live.database_id,
             table: compiled.table.id(),
             query: query_fingerprint(&partition.owner, normalized, &self.parameters),
-            columns: columns_fingerprint(&compiled.columns),
+            columns: compiled.columns_id,
         };
         Arc::new(QueryClass {
             key: ClassKey {

@@ -29,6 +29,7 @@ pub(super) struct Subscriber {
     pub(super) table: TableId,
     pub(super) description: Description,
     policy: SlowConsumer,
+    before_images: bool,
     max_queue_bytes: usize,
     queue: Mutex<Queue>,
     /// Woken when the queue has something, and at the end.
@@ -83,7 +84,7 @@ impl Subscriber {
         user: UserId,
         table: TableId,
         description: Description,
-        policy: SlowConsumer,
+        (policy, before_images): (SlowConsumer, bool),
         max_queue_bytes: usize,
     ) -> Self {
         Self {
@@ -92,6 +93,7 @@ impl Subscriber {
             table,
             description,
             policy,
+            before_images,
             max_queue_bytes,
             queue: Mutex::new(Queue::default()),
             wake: Notify::new(),
@@ -101,19 +103,21 @@ impl Subscriber {
         }
     }
 
-    /// Puts a commit's changes into the queue. One commit always finds a place in an empty queue, however large it is.
+    /// Puts a commit's changes into the queue. The first one always finds a place, however large it is, and does not count.
     pub(super) fn push(&self, commit: &Arc<CommitChanges>) -> Pushed {
         let mut queue = self.queue.lock();
         if queue.end.is_some() {
             return Pushed::No;
         }
-        if !queue.commits.is_empty() && queue.bytes + commit.bytes > self.max_queue_bytes {
+        let first = queue.commits.front().map(|first| first.bytes);
+        if first.is_some_and(|first| queue.bytes - first + commit.bytes > self.max_queue_bytes) {
             if self.policy == SlowConsumer::Coalesce {
-                let merged = coalesce(queue.commits.iter().chain([commit]));
+                let merged = coalesce(queue.commits.iter().chain([commit]), self.before_images);
                 queue.bytes = merged.iter().map(|commit| commit.bytes).sum();
                 queue.commits = merged.into_iter().collect();
             }
-            if self.policy == SlowConsumer::Disconnect || queue.bytes > self.max_queue_bytes {
+            // Half of the room has to be free again, so that not every change makes all be merged anew.
+            if self.policy == SlowConsumer::Disconnect || queue.bytes > self.max_queue_bytes / 2 {
                 queue.end = Some(too_slow(self.max_queue_bytes));
                 // What it resumes from is what it was given: nothing is lost by forgetting what it was not.
                 queue.commits = VecDeque::new();

@@ -9,7 +9,7 @@
 //! all bytes before it. A token is no secret and gives no rights: it says where to go on in the holder's own query.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use kalamdb_store::ids::{CommitSeq, Owner, TableId};
+use kalamdb_store::ids::{ColumnId, CommitSeq, Owner, TableId};
 use ring::digest::{Context, SHA256};
 
 use crate::{
@@ -103,10 +103,12 @@ pub(super) fn query_fingerprint(owner: &Owner, normalized: &str, parameters: &[P
     digest([owner.as_bytes(), normalized.as_bytes(), parameters.as_bytes()])
 }
 
-/// The identity of columns in tokens.
-pub(super) fn columns_fingerprint(columns: &[ResultColumn]) -> [u8; 4] {
-    let columns: Vec<String> = columns.iter().map(|c| format!("{} {}", c.name, c.sql_type)).collect();
-    digest(columns.iter().map(String::as_bytes))
+/// The identity of a query's columns in tokens: what they are called, and which of the table's they, and the filter, are
+/// made of. A column that was dropped and added again under the same name is another one.
+pub(super) fn columns_fingerprint(columns: &[ResultColumn], made_of: &[ColumnId]) -> [u8; 4] {
+    let columns = columns.iter().map(|c| format!("{} {}", c.name, c.sql_type));
+    let parts: Vec<String> = columns.chain(made_of.iter().map(ToString::to_string)).collect();
+    digest(parts.iter().map(String::as_bytes))
 }
 
 /// The beginning of the SHA-256 of the parts, each with its length before it.
