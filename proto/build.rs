@@ -4,14 +4,16 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message;
 
-const PROTOS: [&str; 8] = [
+const PROTOS: [&str; 10] = [
     "kalamdb/v1/admin.proto",
     "kalamdb/v1/errors.proto",
     "kalamdb/v1/flush.proto",
     "kalamdb/v1/job.proto",
+    "kalamdb/v1/live.proto",
     "kalamdb/v1/query.proto",
     "kalamdb/v1/segment.proto",
     "kalamdb/v1/storage.proto",
+    "kalamdb/v1/subscribe.proto",
     "kalamdb/v1/value.proto",
 ];
 /// Messages with secrets: `src/redacted.rs` says how they are printed.

@@ -1,10 +1,13 @@
 //! The command line.
 
+mod live;
+
 use std::{path::PathBuf, time::Duration};
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
 
-use crate::driver::Window;
+use self::live::LiveArgs;
+use crate::{driver::Window, workloads::live::LiveWorkload};
 
 const ABOUT: &str = "Load generator for KalamDB: throughput and latency of each workload, beside its physical limit";
 
@@ -49,6 +52,23 @@ Workloads (clients by default):
   shutdown           SIGTERM to the end of a server with 10 tables of 100,000 hot rows each, which it flushes. Limit: the
                      end of an empty server
   idle               start of an empty server until it answers, and its resident memory 2 s later. Limit: the echo server
+  live               all of the following, of live queries in a USER table:
+  live-latency       from an INSERT's call to its change at a subscriber, under a rate of commits (1, 1,000, 10,000
+                     subscriptions: all of one user; each of another user; filters on one column that 10 at most match;
+                     see --subscriptions, --rate, --deliveries). Limit: bare tonic streams of the same bytes, written by
+                     the same calls
+  live-fanout        changes delivered a second to 1,000 subscriptions of one user, each commit as soon as all have those
+                     before the last 64. Limit: as live-latency
+  live-writers       durable single-row INSERT (64) beside subscriptions that it does not concern (1,000, 100,000, 100 a
+                     call): half of them filters in the same partitions, half of other users. Limit: the same without
+                     any: op/s ÷ limit is what they leave
+  live-memory        resident memory of each idle subscription, of one call each and of 100 a call (1,000, 10,000,
+                     50,000); how fast they subscribe, are killed, and are gone after their client. Limit: as many bare
+                     tonic streams. Up to 10,000: SELECT * FROM system.live_queries, too. Limit: the echo
+  live-start         from subscribing to the end of 1,000 (--rows) initial rows (1, 16). Limits: bare tonic streams of
+                     the same bytes, the same rows by SELECT, and the echo of that
+  live-resume        100,000 (--rows) changes that 1,000 subscribers have missed (each of another user; of one:
+                     --same-user), from their resume tokens after a restart. Limit: bare tonic streams of the same bytes
   load-parquet FILE  writes a Parquet file of messages (id, conversation_id, user_id, role, content, created_at,
                      files_changed) into a USER table, each row as its user (32), reads every user's rows back and
                      compares them with the file. Limit: as insert, with as many rows an operation
@@ -57,8 +77,8 @@ Workloads (clients by default):
   all                every workload that needs no file; what runs when none is named
 
 The tables live in a namespace of their own (--namespace) and are dropped and made anew. With --server, insert needs a
-server with durability sync, insert-async one with async; idle, shutdown and the workloads of flushed rows, flush-users
-apart, start servers of their own and cannot run.
+server with durability sync, insert-async one with async; idle, shutdown, live and the workloads of flushed rows,
+flush-users apart, start servers of their own and cannot run.
 
 Exit status: 0, 1 (a call failed or an answer was wrong), 2 (usage).";
 
@@ -109,6 +129,9 @@ pub(crate) struct Args {
     /// What to run, in this order
     #[arg(value_name = "WORKLOAD", default_value = "all")]
     words: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) live: LiveArgs,
 }
 
 /// Something that can be measured.
@@ -130,6 +153,7 @@ pub(crate) enum Workload {
     Flush,
     FlushInterference,
     Shutdown,
+    Live(LiveWorkload),
     Idle,
     LoadParquet(PathBuf),
     FlushUsers(PathBuf),
@@ -149,12 +173,13 @@ impl Workload {
                 | Self::Flush
                 | Self::FlushInterference
                 | Self::Shutdown
+                | Self::Live(_)
                 | Self::Idle
         )
     }
 }
 
-const NAMED: [(&str, Workload); 17] = [
+const NAMED: [(&str, Workload); 23] = [
     ("point-read", Workload::PointRead),
     ("conversation-read", Workload::ConversationRead),
     ("insert", Workload::Insert),
@@ -171,6 +196,12 @@ const NAMED: [(&str, Workload); 17] = [
     ("flush", Workload::Flush),
     ("flush-interference", Workload::FlushInterference),
     ("shutdown", Workload::Shutdown),
+    ("live-latency", Workload::Live(LiveWorkload::Latency)),
+    ("live-fanout", Workload::Live(LiveWorkload::Fanout)),
+    ("live-writers", Workload::Live(LiveWorkload::Writers)),
+    ("live-memory", Workload::Live(LiveWorkload::Memory)),
+    ("live-start", Workload::Live(LiveWorkload::Start)),
+    ("live-resume", Workload::Live(LiveWorkload::Resume)),
     ("idle", Workload::Idle),
 ];
 
@@ -185,6 +216,9 @@ impl Args {
                 "all" => workloads.extend(
                     NAMED.into_iter().map(|(_, w)| w).filter(|w| self.server.is_none() || !w.needs_own_server()),
                 ),
+                "live" => {
+                    workloads.extend(NAMED.into_iter().map(|(_, w)| w).filter(|w| matches!(w, Workload::Live(_))));
+                }
                 "load-parquet" | "flush-users" => {
                     let file = words.next().ok_or_else(|| usage(format!("{word} needs the name of a file")))?;
                     let of_file = if word == "flush-users" { Workload::FlushUsers } else { Workload::LoadParquet };
@@ -195,7 +229,7 @@ impl Args {
                         let names: Vec<&str> = NAMED.iter().map(|(name, _)| *name).collect();
                         let names = names.join(", ");
                         usage(format!(
-                            "no workload '{word}'; there are {names}, load-parquet FILE, flush-users FILE, all"
+                            "no workload '{word}'; there are {names}, load-parquet FILE, flush-users FILE, live, all"
                         ))
                     })?;
                     workloads.push(workload);
@@ -277,6 +311,7 @@ mod tests {
             [Workload::Insert, Workload::LoadParquet("all".into()), Workload::Idle, Workload::FlushUsers("f".into())];
         assert_eq!(args.workloads().unwrap(), expected);
         assert_eq!(parse(&["all"]).unwrap().workloads().unwrap().len(), NAMED.len());
+        assert_eq!(parse(&["live"]).unwrap().workloads().unwrap().len(), 6);
         let unnamed = parse(&["--json", "results.jsonl"]).unwrap();
         assert_eq!(unnamed.workloads().unwrap(), parse(&["all"]).unwrap().workloads().unwrap());
     }
@@ -286,7 +321,9 @@ mod tests {
         assert!(parse(&["load-parquet"]).unwrap().workloads().is_err());
         assert!(parse(&["instert"]).unwrap().workloads().is_err());
         assert!(parse(&["flush-users"]).unwrap().workloads().is_err());
-        for own in ["idle", "cold-scan", "partitions-scan", "compaction", "flush", "shutdown"] {
+        for own in
+            ["idle", "cold-scan", "partitions-scan", "compaction", "flush", "shutdown", "live", "live-start"]
+        {
             assert!(parse(&["--server", "http://[::1]:2900", own]).unwrap().workloads().is_err());
         }
         let all = parse(&["--server", "http://[::1]:2900", "all"]).unwrap().workloads().unwrap();

@@ -30,7 +30,7 @@ use clap::Parser;
 use crate::{
     args::{Args, Workload},
     error::{BenchError, Result},
-    limits::echo,
+    limits::{broadcast, echo},
     workloads::Context,
 };
 
@@ -45,6 +45,12 @@ const USAGE: u8 = 2;
 async fn main() -> ExitCode {
     if let Some(response_file) = echo::subcommand_argument(std::env::args_os()) {
         return match echo::serve(&response_file).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&error),
+        };
+    }
+    if let Some(script_file) = broadcast::subcommand_argument(std::env::args_os()) {
+        return match broadcast::serve(&script_file).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => failed(&error),
         };

@@ -1,10 +1,13 @@
 //! What a run found: a table for people, one JSON object a line for programs.
 
+pub(crate) mod live;
+
 use std::{fs::OpenOptions, io::Write, path::Path};
 
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
+use self::live::{LiveMemoryRecord, LiveResumeRecord};
 use crate::{
     driver::{Contest, Measurement},
     error::{BenchError, Result},
@@ -17,6 +20,8 @@ pub(crate) enum Record {
     Load(Box<LoadRecord>),
     Idle(IdleRecord),
     Shutdown(ShutdownRecord),
+    LiveMemory(LiveMemoryRecord),
+    LiveResume(LiveResumeRecord),
 }
 
 /// A workload under load. Times are in microseconds.
@@ -142,7 +147,8 @@ impl LoadRecord {
     }
 }
 
-fn quotient(dividend: f64, divisor: f64) -> Option<f64> {
+/// A quotient, unless the divisor is 0.
+pub(crate) fn quotient(dividend: f64, divisor: f64) -> Option<f64> {
     (divisor > 0.0).then(|| dividend / divisor)
 }
 
@@ -151,7 +157,7 @@ impl Record {
     pub(crate) fn errors(&self) -> u64 {
         match self {
             Self::Load(load) => load.errors,
-            Self::Idle(_) | Self::Shutdown(_) => 0,
+            Self::Idle(_) | Self::Shutdown(_) | Self::LiveMemory(_) | Self::LiveResume(_) => 0,
         }
     }
 
@@ -193,6 +199,8 @@ impl Record {
                 end.limit,
                 end.limit_took_ms
             ),
+            Self::LiveMemory(memory) => memory.summary(),
+            Self::LiveResume(resume) => resume.summary(),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Flags.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
-use clap::{ArgAction, Parser, ValueEnum};
+use clap::{ArgAction, Parser, ValueEnum, value_parser};
 use serde::Deserialize;
 
 /// SQL at the terminal and in scripts.
@@ -52,9 +52,23 @@ pub(crate) struct Args {
     #[arg(long, value_name = "WHEN")]
     pub(crate) color: Option<Color>,
 
+    /// End a SUBSCRIBE after this many changes
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
+    pub(crate) live_changes: Option<u64>,
+
+    /// End a SUBSCRIBE after this many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) live_timeout: Option<Duration>,
+
     /// Print help
     #[arg(long, action = ArgAction::Help)]
     pub(crate) help: Option<bool>,
+}
+
+/// A number of seconds, perhaps with a fraction.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.ok_or_else(|| "not a number of seconds".to_owned())
 }
 
 /// When to use colours.
@@ -80,6 +94,8 @@ pub(crate) enum Format {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use clap::{CommandFactory, Parser};
 
     use super::{Args, Color};
@@ -100,10 +116,21 @@ mod tests {
     }
 
     #[test]
+    fn a_subscription_can_be_bounded() {
+        let args = Args::try_parse_from(["kalam-cli", "--live-changes", "3", "--live-timeout", "0.5"]).unwrap();
+        assert_eq!((args.live_changes, args.live_timeout), (Some(3), Some(Duration::from_millis(500))));
+    }
+
+    #[test]
     fn contradictions_are_usage_errors() {
-        for wrong in
-            [vec!["--json", "--csv"], vec!["-c", "SELECT 1", "--file", "x"], vec!["--color", "blue"], vec!["x"]]
-        {
+        for wrong in [
+            vec!["--json", "--csv"],
+            vec!["-c", "SELECT 1", "--file", "x"],
+            vec!["--color", "blue"],
+            vec!["--live-changes", "0"],
+            vec!["--live-timeout", "-1"],
+            vec!["x"],
+        ] {
             let error = Args::try_parse_from(["kalam-cli"].into_iter().chain(wrong.clone())).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{wrong:?}");
         }

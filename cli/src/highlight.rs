@@ -11,12 +11,12 @@ const KEYWORDS: &[&str] = &[
     "BY", "BYTES", "CASE", "CAST", "COLUMN", "CONFLICT", "COUNT", "CREATE", "CROSS", "CURRENT_TIMESTAMP",
     "CURRENT_USER", "DATE", "DECIMAL", "DEFAULT", "DELETE", "DESC", "DESCRIBE", "DISTINCT", "DO", "DOUBLE", "DROP",
     "ELSE", "END", "EXCEPT", "EXISTS", "EXPLAIN", "FALSE", "FLUSH", "FROM", "FULL", "GROUP", "HAVING", "IF", "IN",
-    "INNER", "INSERT", "INT", "INTERSECT", "INTERVAL", "INTO", "IS", "JOIN", "JSON", "KEY", "LEFT", "LIKE", "LIMIT",
-    "NAMESPACE", "NAMESPACES", "NOT", "NOTHING", "NOW", "NULL", "OFFSET", "ON", "OPTIONS", "OR", "ORDER", "OUTER",
-    "OVER", "PARTITION", "POLICY", "PRIMARY", "REAL", "RENAME", "RETURNING", "RIGHT", "ROW", "ROWS", "SELECT", "SET",
-    "SHARED", "SHOW", "SMALLINT", "SNOWFLAKE_ID", "STORAGE", "STREAM", "SUBSCRIBE", "TABLE", "TABLES", "TEXT", "THEN",
-    "TIME", "TIMESTAMP", "TO", "TRUE", "TTL", "ULID", "UNION", "UNSIGNED", "UPDATE", "USE", "USER", "USING", "UUID",
-    "UUID_V7", "VALUES", "WHEN", "WHERE", "WINDOW", "WITH", "ZONE",
+    "INNER", "INSERT", "INT", "INTERSECT", "INTERVAL", "INTO", "IS", "JOIN", "JSON", "KEY", "KILL", "LEFT", "LIKE",
+    "LIMIT", "LIVE", "NAMESPACE", "NAMESPACES", "NOT", "NOTHING", "NOW", "NULL", "OFFSET", "ON", "OPTIONS", "OR",
+    "ORDER", "OUTER", "OVER", "PARTITION", "POLICY", "PRIMARY", "QUERY", "REAL", "RENAME", "RETURNING", "RIGHT",
+    "ROW", "ROWS", "SELECT", "SET", "SHARED", "SHOW", "SMALLINT", "SNOWFLAKE_ID", "STORAGE", "STREAM", "SUBSCRIBE",
+    "TABLE", "TABLES", "TEXT", "THEN", "TIME", "TIMESTAMP", "TO", "TRUE", "TTL", "ULID", "UNION", "UNSIGNED",
+    "UPDATE", "USE", "USER", "USING", "UUID", "UUID_V7", "VALUES", "WHEN", "WHERE", "WINDOW", "WITH", "ZONE",
 ];
 
 /// Colours keywords, strings, numbers, parameters and comments.
@@ -59,6 +59,7 @@ mod tests {
     #[test]
     fn the_list_is_sorted_and_found_in_any_case() {
         assert!(KEYWORDS.is_sorted());
+        assert!(is_keyword("subscribe") && is_keyword("kill") && is_keyword("live") && is_keyword("query"));
         assert!(is_keyword("select") && is_keyword("Where") && !is_keyword("messages"));
     }
 

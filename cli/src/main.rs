@@ -9,6 +9,7 @@ mod exit;
 mod flush;
 mod highlight;
 mod history;
+mod live;
 mod meta;
 mod prompt;
 mod render;

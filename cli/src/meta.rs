@@ -23,14 +23,17 @@ Statements end with a semicolon and may span lines.
                          Ctrl+C ends the waiting, not the flush
   \\health                 whether the server answers calls
   \\connect [HOST] [USER]  connect to another server or as another user; - keeps the host
+  SUBSCRIBE TO TABLE [WHERE ...], SUBSCRIBE SELECT ...
+                         show the rows, and then every change of them, until Ctrl+C
+  \\pause, \\continue      while subscribed: stop reading, and go on where that was
   \\help, \\?               this text
   \\quit, \\q               end; Ctrl+D does, too
 
-Ctrl+C cancels the running statement. Ctrl+R searches the history. Alt+Enter adds a line.
+Ctrl+C cancels the running statement, and ends a subscription. Ctrl+R searches the history. Alt+Enter adds a line.
 ";
 
 /// Commands that are known by name but not offered yet.
-const LATER: [&str; 5] = ["\\config", "\\pause", "\\continue", "\\watch", "\\export"];
+const LATER: [&str; 3] = ["\\config", "\\watch", "\\export"];
 
 /// Namespaces that are always there.
 const BUILT_IN: [&str; 2] = ["system", "information_schema"];
@@ -71,6 +74,7 @@ pub(crate) async fn run(session: &mut Session, text: &str) -> Result<Flow, Failu
         ("\\d", [table]) => session.execute(&format!("DESCRIBE {table}"), None).await,
         ("\\use", [namespace]) => use_namespace(session, namespace).await,
         ("\\connect", arguments @ ([] | [_] | [_, _])) => connect(session, arguments).await,
+        ("\\pause" | "\\continue", []) => wrong(&format!("{name} is for while a SUBSCRIBE runs")),
         (name, _) if LATER.contains(&name) => wrong(&format!("{name} is not supported by this version")),
         (name, _) => wrong(&format!("{name} is no command, or its arguments are wrong; \\help lists the commands")),
     }

@@ -3,6 +3,7 @@
 mod csv;
 mod expanded;
 mod json;
+mod live;
 mod table;
 
 use std::io::{self, Write};
@@ -12,6 +13,7 @@ use kalam_link::{Columns, Rows, StatementEnd};
 pub(crate) use self::{
     csv::Csv,
     json::Json,
+    live::{LiveCsv, LiveJson, LiveRender, LiveTable, local_time},
     table::{Table, TableOptions},
 };
 

@@ -14,8 +14,8 @@ use kalam_link::{
 use crate::{
     args::Format,
     exit::{Failure, Status},
-    meta,
-    render::{Csv, Json, Render, Table, TableOptions},
+    live, meta,
+    render::{Csv, Json, LiveCsv, LiveJson, LiveRender, LiveTable, Render, Table, TableOptions},
     report::{self, Place},
     script::Unit,
     settings::Settings,
@@ -37,13 +37,14 @@ pub(crate) struct Session {
     pub(crate) expanded: bool,
     pub(crate) timing: bool,
     pub(crate) interactive: bool,
+    pub(crate) live: live::Bounds,
     format: Format,
 }
 
 impl Session {
     pub(crate) fn new(client: Client, settings: &Settings, interactive: bool) -> Self {
-        let (style, format) = (settings.style, settings.format);
-        Session { client, style, expanded: false, timing: true, interactive, format }
+        let Settings { style, format, live, .. } = *settings;
+        Session { client, style, expanded: false, timing: true, interactive, live, format }
     }
 
     /// Runs a statement or a command. Ctrl+C cancels it, here and on the server.
@@ -51,6 +52,10 @@ impl Session {
     /// # Errors
     /// Only what must end the program; failures of statements are told to the user.
     pub(crate) async fn submit(&mut self, unit: &Unit, place: Option<&Place>) -> Result<Flow, Failure> {
+        // Ctrl+C is how a subscription ends, not how it is cancelled.
+        if live::is_subscription(&unit.text) {
+            return live::run(self, &unit.text, place).await;
+        }
         let cancelled = tokio::select! {
             outcome = self.run(unit, place) => return outcome,
             _ = tokio::signal::ctrl_c() => Flow::Failed(Status::StatementFailed),
@@ -136,13 +141,25 @@ impl Session {
         match self.format {
             Format::Json => Box::new(Json::default()),
             Format::Csv => Box::new(Csv::new(stdout().is_terminal())),
-            Format::Table => Box::new(Table::new(TableOptions {
-                // None when standard output is no terminal.
-                width: comfy_table::Table::new().width(),
-                expanded: self.expanded,
-                style: self.style,
-                timing: self.timing,
-            })),
+            Format::Table => Box::new(Table::new(self.table_options())),
+        }
+    }
+
+    pub(crate) fn live_renderer(&self) -> Box<dyn LiveRender> {
+        match self.format {
+            Format::Json => Box::new(LiveJson::default()),
+            Format::Csv => Box::new(LiveCsv::new(stdout().is_terminal())),
+            Format::Table => Box::new(LiveTable::new(self.table_options())),
+        }
+    }
+
+    fn table_options(&self) -> TableOptions {
+        TableOptions {
+            // None when standard output is no terminal.
+            width: comfy_table::Table::new().width(),
+            expanded: self.expanded,
+            style: self.style,
+            timing: self.timing,
         }
     }
 }

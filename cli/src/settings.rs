@@ -12,6 +12,7 @@ use crate::{
     args::{Args, Color, Format},
     config::{self, Config},
     exit::Failure,
+    live,
     style::Style,
 };
 
@@ -25,6 +26,8 @@ pub(crate) struct Settings {
     pub(crate) format: Format,
     pub(crate) style: Style,
     pub(crate) input: Input,
+    /// When a subscription ends by itself.
+    pub(crate) live: live::Bounds,
     /// The file of the history, when there can be one.
     pub(crate) history: Option<PathBuf>,
     credential: Credential,
@@ -83,6 +86,7 @@ impl Settings {
                 env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty()),
             )),
             input,
+            live: live::Bounds { changes: args.live_changes, time: args.live_timeout },
             history: None,
             credential,
         }

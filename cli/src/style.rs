@@ -41,6 +41,21 @@ impl Style {
         self.paint(Ansi::new().dimmed(), text)
     }
 
+    /// What has come.
+    pub(crate) fn added(self, text: &str) -> String {
+        self.paint(Color::Green.bold(), text)
+    }
+
+    /// What has changed.
+    pub(crate) fn changed(self, text: &str) -> String {
+        self.paint(Color::Yellow.bold(), text)
+    }
+
+    /// What has gone.
+    pub(crate) fn removed(self, text: &str) -> String {
+        self.paint(Color::Red.bold(), text)
+    }
+
     fn paint(self, ansi: Ansi, text: &str) -> String {
         if self.color { ansi.paint(text).to_string() } else { text.to_owned() }
     }

@@ -10,7 +10,7 @@ use std::{
 use datafusion::execution::SessionState;
 use kalamdb_store::{
     codec::LAST_SEGMENT_KEY,
-    commit::{CommitSettings, Committer, FreeSpace},
+    commit::{ChangeLog, CommitSettings, Committer, FreeSpace},
     data_dir::{DataDir, DataDirError},
     ids::{CommitSeq, UserId},
     kv::{Durability, Keyspace, MemoryBackend, RocksBackend, RocksSettings, StorageBackend},
@@ -25,15 +25,19 @@ use crate::{
     env::Env,
     error::{Error, Reason, Result},
     exec::{
-        Caches, ColdTables, ColdTier, ConflictTurns, HotImages, MarkCache, QueryRuntime, SnapshotRegistry,
-        SnapshotSource, StatementContext, corrupt, from_store, template_state,
+        Caches, ColdTables, ColdTier, ConflictTurns, HotImages, LogPins, MarkCache, QueryRuntime, Services,
+        SnapshotRegistry, SnapshotSource, StatementContext, corrupt, from_store, template_state,
     },
     ids::IdSource,
-    jobs::{Expiry, JobHooks, JobParts, Jobs, NoHooks},
+    jobs::{Expiry, JobHooks, JobParts, Jobs, LogRetention, LogRetentionParts, NoHooks},
+    live::{LiveCounters, LiveHub},
     session::Session,
     settings::{EngineSettings, SettingInfo, StorageSettings},
     storage::{StorageParts, Storages},
 };
+
+/// Where the database's own id is kept.
+const DATABASE_ID_KEY: &[u8] = b"database/id";
 
 /// A database, open. Sessions made from it run statements.
 ///
@@ -54,6 +58,7 @@ use crate::{
 pub struct Engine {
     shared: Arc<Shared>,
     expiry: Mutex<Option<Expiry>>,
+    log_retention: LogRetention,
     /// Held for its lock.
     data_dir: Option<DataDir>,
 }
@@ -66,9 +71,11 @@ pub(crate) struct Shared {
     pub(crate) ids: Arc<IdSource>,
     pub(crate) backend: Arc<dyn StorageBackend>,
     pub(crate) committer: Committer,
+    pub(crate) change_log: ChangeLog,
     pub(crate) catalog: Catalog,
     pub(crate) storages: Arc<Storages>,
     pub(crate) snapshots: SnapshotRegistry,
+    pub(crate) log_pins: LogPins,
     pub(crate) cold: Arc<ColdTier>,
     pub(crate) hot_images: Arc<HotImages>,
     pub(crate) jobs: Arc<Jobs>,
@@ -76,6 +83,7 @@ pub(crate) struct Shared {
     pub(crate) runtime: QueryRuntime,
     pub(crate) caches: Caches,
     pub(crate) conflicts: ConflictTurns,
+    pub(crate) live: Arc<LiveHub>,
 }
 
 impl fmt::Debug for Shared {
@@ -121,6 +129,8 @@ impl Engine {
             ..CommitSettings::default()
         };
         let committer = Committer::start(Arc::clone(&backend), commit_settings, free_space).map_err(from_store)?;
+        let change_log = ChangeLog::new(Arc::clone(&backend)).map_err(from_store)?;
+        let database_id = database_id(backend.as_ref(), env.as_ref())?;
         let ids = Arc::new(IdSource::new(Arc::clone(&env), settings.node_id)?);
         if let Some(last) = backend.get(Keyspace::System, LAST_SEGMENT_KEY).map_err(from_store)? {
             let last = last.try_into().map_err(|_| corrupt("the last segment id"))?;
@@ -156,6 +166,14 @@ impl Engine {
         };
         let jobs = Arc::new(Jobs::open(parts, &settings.flush)?);
         let runtime = QueryRuntime::new(&settings, spill_dir(&settings, data_dir.as_ref())?)?;
+        let live = LiveHub::start(
+            settings.live.clone(),
+            settings.node_id,
+            database_id,
+            committer.clone(),
+            catalog.clone(),
+            change_log.clone(),
+        )?;
         let shared = Arc::new(Shared {
             caches: Caches::new(settings.plan_cache_entries),
             hot_images: HotImages::new(&settings.hot_image),
@@ -165,19 +183,31 @@ impl Engine {
             ids,
             backend,
             committer,
+            change_log,
             catalog,
             storages,
             snapshots: SnapshotRegistry::default(),
+            log_pins: LogPins::default(),
             cold,
             jobs,
             template,
             runtime,
             conflicts: ConflictTurns::new(),
+            live,
         });
         let interval = Duration::from_millis(shared.settings.stream_expiry_interval_ms);
         let expiry = Expiry::start(shared.runtime.handle(), Arc::downgrade(&shared), interval);
+        let retention = LogRetentionParts {
+            backend: Arc::clone(&shared.backend),
+            committer: shared.committer.clone(),
+            env: Arc::clone(&shared.env),
+            change_log: shared.change_log.clone(),
+            snapshots: shared.snapshots.clone(),
+            pins: shared.log_pins.clone(),
+        };
+        let log_retention = LogRetention::start(retention, &shared.settings.live)?;
         shared.jobs.start(&shared);
-        Ok(Arc::new(Self { shared, expiry: Mutex::new(Some(expiry)), data_dir }))
+        Ok(Arc::new(Self { shared, expiry: Mutex::new(Some(expiry)), log_retention, data_dir }))
     }
 
     /// A session of a caller. Cheap: make one for each call.
@@ -192,6 +222,20 @@ impl Engine {
     /// The last commit sequence that is visible.
     pub fn last_commit_seq(&self) -> CommitSeq {
         self.shared.committer.last_commit_seq()
+    }
+
+    /// Changes up to this commit are no longer kept: live queries can be resumed after it.
+    pub fn change_log_floor(&self) -> CommitSeq {
+        self.shared.change_log.floor()
+    }
+
+    /// Gives up changes that are older, or more, than [`LiveSettings`](crate::LiveSettings) says. That is done every few
+    /// seconds anyway; this does it now, for tests. Blocks for a disk sync.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn apply_log_retention(&self) -> Result<()> {
+        self.log_retention.apply()
     }
 
     /// Why the store refuses writes, if it does. Reads go on; a restart clears it if the disk is sound again.
@@ -214,10 +258,22 @@ impl Engine {
         self.shared.runtime.reserved_bytes()
     }
 
-    /// Closes: ends queries and background work, finishes the commits under way and makes them durable. Blocks;
+    /// Ends every live query with SHUTTING_DOWN and a resume token, and lets no more begin.
+    pub fn end_live_queries(&self) {
+        self.shared.live.end_all();
+    }
+
+    /// How much live queries do.
+    pub fn live_counters(&self) -> LiveCounters {
+        self.shared.live.counters()
+    }
+
+    /// Closes: ends queries, live ones too, and background work, finishes the commits under way and makes them durable. Blocks;
     /// further statements answer SHUTTING_DOWN.
     pub fn close(&self) {
+        self.shared.live.shutdown();
         self.expiry.lock().take();
+        self.log_retention.stop();
         self.shared.jobs.stop();
         self.shared.runtime.shutdown();
         self.shared.committer.stop();
@@ -238,8 +294,11 @@ impl Shared {
             self.env.now_us(),
             self.catalog.state(),
             Arc::clone(&self.settings_table),
-            Arc::clone(&self.storages),
-            Arc::clone(&self.jobs),
+            Services {
+                storages: Arc::clone(&self.storages),
+                jobs: Arc::clone(&self.jobs),
+                live: Arc::clone(&self.live),
+            },
             SnapshotSource {
                 cold: Arc::clone(&self.cold),
                 hot_images: Arc::clone(&self.hot_images),
@@ -273,6 +332,17 @@ fn open_store(settings: &EngineSettings) -> Result<(Arc<dyn StorageBackend>, Opt
     };
     let backend = RocksBackend::open(data_dir.rocks_path(), &rocks).map_err(from_store)?;
     Ok((Arc::new(backend), Some(data_dir)))
+}
+
+/// The id of the database; made when it is opened for the first time.
+fn database_id(backend: &dyn StorageBackend, env: &dyn Env) -> Result<u64> {
+    if let Some(id) = backend.get(Keyspace::System, DATABASE_ID_KEY).map_err(from_store)? {
+        let id = id.try_into().map_err(|_| corrupt("the id of the database"))?;
+        return Ok(u64::from_le_bytes(id));
+    }
+    let id = env.random_u64();
+    backend.put(Keyspace::System, DATABASE_ID_KEY, &id.to_le_bytes(), Durability::Sync).map_err(from_store)?;
+    Ok(id)
 }
 
 fn storage_parts(

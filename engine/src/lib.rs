@@ -13,6 +13,7 @@
 //! | `storage` | storages: where the files of the cold tier are |
 //! | `system` | system tables |
 //! | `jobs` | background work |
+//! | `live` | live queries |
 
 mod access;
 mod admin_api;
@@ -24,6 +25,7 @@ mod exec;
 mod functions;
 mod ids;
 mod jobs;
+mod live;
 mod session;
 mod settings;
 mod sizes;
@@ -52,8 +54,14 @@ pub use kalamdb_store::{
     kv::Durability,
     object::{InvalidSecretKey, SecretKey},
 };
+pub use live::{
+    ChangeKind, CommitChanges, InitialRows, LiveChange, LiveCounters, LiveEnd, LiveEvent, LiveOptions, LiveQuery,
+    LiveQueryId, LiveQueryInfo, LiveQueryRequest, RowImage, SlowConsumer,
+};
 pub use session::{Execution, Request, Session};
-pub use settings::{CompactionSettings, EngineSettings, FlushSettings, HotImageSettings, SettingInfo, StorageSettings};
+pub use settings::{
+    CompactionSettings, EngineSettings, FlushSettings, HotImageSettings, LiveSettings, SettingInfo, StorageSettings,
+};
 pub use sizes::{KeyspaceSize, StorageSize};
 pub use sql::{StorageKind, TableKind};
 pub use storage::StorageInfo;

@@ -225,20 +225,7 @@ impl Execution {
 async fn start(shared: &Arc<Shared>, caller: Caller, request: Request) -> Result<State> {
     let settings = &shared.settings;
     let deadline = deadline(request.timeout, settings.statement_timeout_ms);
-    if request.parameters.len() > settings.max_parameters {
-        return Err(Error::new(
-            Reason::InvalidRequest,
-            format!("{} parameters were given; the most is {}.", request.parameters.len(), settings.max_parameters),
-        )
-        .with("limit", "limits.max_parameters"));
-    }
-    let limits = ParseLimits {
-        max_statement_bytes: settings.max_statement_bytes,
-        max_nesting_depth: settings.max_nesting_depth,
-        max_statements: settings.max_statements_per_batch,
-    };
-    let batch = shared.caches.parsed(&request.sql, |sql| parse(sql, &limits))?;
-    exec::check_count(batch.parameter_count, request.parameters.len())?;
+    let batch = parsed(shared, &request.sql, request.parameters.len())?;
     if request.min_commit_seq > shared.committer.last_commit_seq().get() {
         Box::pin(wait_for(shared, CommitSeq::new(request.min_commit_seq), deadline)).await?;
     }
@@ -249,6 +236,23 @@ async fn start(shared: &Arc<Shared>, caller: Caller, request: Request) -> Result
         deadline,
     };
     Ok(State::Running { batch, invocation: Box::new(invocation), next: 0 })
+}
+
+/// The statements of a text that was sent with so many parameters.
+pub(crate) fn parsed(shared: &Shared, sql: &str, parameters: usize) -> Result<Arc<ParsedBatch>> {
+    let settings = &shared.settings;
+    if parameters > settings.max_parameters {
+        let message = format!("{parameters} parameters were given; the most is {}.", settings.max_parameters);
+        return Err(Error::new(Reason::InvalidRequest, message).with("limit", "limits.max_parameters"));
+    }
+    let limits = ParseLimits {
+        max_statement_bytes: settings.max_statement_bytes,
+        max_nesting_depth: settings.max_nesting_depth,
+        max_statements: settings.max_statements_per_batch,
+    };
+    let batch = shared.caches.parsed(sql, |sql| parse(sql, &limits))?;
+    exec::check_count(batch.parameter_count, parameters)?;
+    Ok(batch)
 }
 
 /// Waits until a commit sequence is visible.
@@ -266,7 +270,7 @@ async fn wait_for(shared: &Shared, seq: CommitSeq, deadline: Option<Instant>) ->
 }
 
 /// The earlier of what the request and the settings allow.
-fn deadline(asked: Option<Duration>, most_ms: u64) -> Option<Instant> {
+pub(crate) fn deadline(asked: Option<Duration>, most_ms: u64) -> Option<Instant> {
     let most = (most_ms > 0).then(|| Duration::from_millis(most_ms));
     let allowed = match (asked, most) {
         (Some(asked), Some(most)) => Some(asked.min(most)),

@@ -76,6 +76,8 @@ pub struct EngineSettings {
     pub flush: FlushSettings,
     /// Compactions: segments to fewer segments.
     pub compaction: CompactionSettings,
+    /// Live queries, and how long the changes that they resume from are kept.
+    pub live: LiveSettings,
     /// This node's number in SNOWFLAKE_ID(), 0 to 1,023; two servers that share clients' ids need two numbers.
     /// Default: 0.
     pub node_id: u16,
@@ -151,6 +153,42 @@ impl Default for CompactionSettings {
     }
 }
 
+/// Bounds of live queries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveSettings {
+    /// Live queries at a time; further ones fail with TOO_MANY_LIVE_QUERIES. Default: 200,000.
+    pub max_queries: usize,
+    /// Live queries of one user at a time. Default: 10,000.
+    pub max_queries_per_user: usize,
+    /// Live queries of one call. The engine knows no calls; whoever serves them sees to it. Default: 100.
+    pub max_queries_per_call: usize,
+    /// Changes that wait for one subscriber, in bytes. What happens to one that is slower is its own choice: it ends with
+    /// SLOW_CONSUMER, or its changes merge. Default: 1 MiB.
+    pub queue_bytes: usize,
+    /// Threads that read changes and match them with queries; 0: half as many as cores, at least one. Default: 0.
+    pub threads: usize,
+    /// For how long at least a live query can be resumed: changes that are older are given up. Default: 86,400.
+    pub log_retention_s: u64,
+    /// The oldest changes are given up earlier when all of them together have more than about so many bytes, as they
+    /// are before compression. On disk there can be as much again that is given up and not yet removed.
+    /// Default: 1 GiB.
+    pub log_retention_bytes: u64,
+}
+
+impl Default for LiveSettings {
+    fn default() -> Self {
+        Self {
+            max_queries: 200_000,
+            max_queries_per_user: 10_000,
+            max_queries_per_call: 100,
+            queue_bytes: 1024 * 1024,
+            threads: 0,
+            log_retention_s: 86_400,
+            log_retention_bytes: 1024 * 1024 * 1024,
+        }
+    }
+}
+
 impl Default for EngineSettings {
     fn default() -> Self {
         const MIB: usize = 1024 * 1024;
@@ -184,6 +222,7 @@ impl Default for EngineSettings {
             storage_max_retries: 5,
             flush: FlushSettings::default(),
             compaction: CompactionSettings::default(),
+            live: LiveSettings::default(),
             node_id: 0,
         }
     }

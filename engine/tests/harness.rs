@@ -54,6 +54,11 @@ impl Db {
         self.open();
     }
 
+    /// Closes the engine; [`Db::reopen`] opens it again.
+    pub(crate) fn close(&mut self) {
+        self.engine = None;
+    }
+
     /// How much of the disk must be free, from the next [`Db::reopen`] on.
     pub(crate) fn set_min_free_disk_bytes(&mut self, bytes: u64) {
         self.settings.min_free_disk_bytes = bytes;
@@ -66,9 +71,19 @@ impl Db {
             source: "default".to_owned(),
             description: "Bytes that one statement may write.".to_owned(),
         };
-        let env = Arc::clone(&self.env) as Arc<dyn Env>;
-        let hooks = Arc::clone(&self.hooks);
-        self.engine = Some(Engine::open_with_hooks(self.settings.clone(), vec![shown], env, hooks).unwrap());
+        let open = || {
+            let (env, hooks) = (Arc::clone(&self.env) as Arc<dyn Env>, Arc::clone(&self.hooks));
+            Engine::open_with_hooks(self.settings.clone(), vec![shown.clone()], env, hooks)
+        };
+        // A task of the engine before may hold the store for a moment more.
+        let began = std::time::Instant::now();
+        self.engine = Some(loop {
+            match open() {
+                Ok(engine) => break engine,
+                Err(error) if began.elapsed() > std::time::Duration::from_secs(5) => panic!("cannot open: {error}"),
+                Err(_) => std::thread::sleep(std::time::Duration::from_millis(10)),
+            }
+        });
     }
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {

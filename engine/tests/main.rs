@@ -15,6 +15,8 @@ mod hot_images;
 mod isolation;
 mod job_steps;
 mod limits;
+mod live;
+mod log_retention;
 mod model;
 mod names;
 mod parameters;

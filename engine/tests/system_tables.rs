@@ -103,7 +103,17 @@ async fn information_schema_is_the_standards() {
         ])
     );
     let system = ana.rows("SELECT table_name FROM information_schema.tables WHERE table_type = 'SYSTEM' AND table_schema = 'system' ORDER BY 1").await;
-    let tables = ["columns", "jobs", "namespaces", "segments", "settings", "storages", "table_schemas", "tables"];
+    let tables = [
+        "columns",
+        "jobs",
+        "live_queries",
+        "namespaces",
+        "segments",
+        "settings",
+        "storages",
+        "table_schemas",
+        "tables",
+    ];
     assert_eq!(system, tables.map(|name| vec![name.to_owned()]));
     let described =
         ana.value("SELECT count(*) FROM information_schema.columns WHERE table_schema = 'information_schema'").await;
@@ -130,7 +140,7 @@ async fn show_and_describe() {
     assert!(ana.rows("SHOW TABLES").await.is_empty());
     assert_eq!(first(ana.in_namespace(Some("chat")).rows("SHOW TABLES").await, 1).len(), 3);
     assert_eq!(first(ana.in_namespace(None).rows("SHOW TABLES").await, 1).len(), 3);
-    assert_eq!(ana.rows("SHOW TABLES IN system").await.len(), 8);
+    assert_eq!(ana.rows("SHOW TABLES IN system").await.len(), 9);
     ana.fails(Reason::NamespaceNotFound, "SHOW TABLES IN nowhere").await;
     for sql in ["DESCRIBE chat.messages", "DESCRIBE TABLE chat.messages", "DESC chat.messages"] {
         let rows = ana.rows(sql).await;

@@ -1,6 +1,7 @@
 //! Administration: namespaces, tables, storages, jobs, settings and the server itself.
 
 mod jobs;
+mod live;
 mod segments;
 mod storages;
 
@@ -12,6 +13,7 @@ use tonic::{Request, Response, Status, transport::Channel};
 pub(crate) use self::jobs::{failed_partition, job_status};
 pub use self::{
     jobs::{FailedPartition, Job, JobFilter, JobProgress, JobStatus, JobTrigger, JobType},
+    live::LiveQueryInfo,
     segments::{PartitionStats, Segment, TierStats},
     storages::{NewStorage, Storage, StorageChanges, StorageType},
 };

@@ -12,7 +12,7 @@ use std::{
 
 use kalamdb_proto::v1::{
     admin_service_client::AdminServiceClient, flush_service_client::FlushServiceClient,
-    query_service_client::QueryServiceClient,
+    query_service_client::QueryServiceClient, subscribe_service_client::SubscribeServiceClient,
 };
 use tonic::{Extensions, Request, Response, Status, metadata::MetadataMap, transport::Channel};
 
@@ -24,8 +24,9 @@ use crate::{
     identity::{Credential, Identity},
     query::Query,
     result::StatementResult,
-    retry::{Safety, with_retries},
+    retry::{RetryPolicy, Safety, with_retries},
     stream::ResultStream,
+    subscribe::{LiveCall, LiveQuery, Subscribe},
     value::IntoParams,
 };
 
@@ -81,7 +82,7 @@ macro_rules! bounded {
     )*};
 }
 
-bounded! { QueryServiceClient FlushServiceClient AdminServiceClient }
+bounded! { QueryServiceClient FlushServiceClient AdminServiceClient SubscribeServiceClient }
 
 impl Limits {
     pub(crate) fn apply<C: Bounded>(&self, client: C) -> C {
@@ -189,6 +190,21 @@ impl Client {
         Query::new(self, sql.into())
     }
 
+    /// A live query: the rows of `SUBSCRIBE TO table [WHERE …]` or `SUBSCRIBE SELECT columns FROM table [WHERE …]`, and
+    /// then every change of them. See [`Subscribe`].
+    pub fn subscribe(&self, query: impl Into<LiveQuery>) -> Subscribe {
+        Subscribe::new(self.clone(), query.into())
+    }
+
+    /// Several live queries in one call, for whoever must count calls. It is not resumed when it breaks: see
+    /// [`LiveCall`].
+    ///
+    /// # Errors
+    /// When the call cannot be made; what is wrong with one query fails all.
+    pub async fn subscribe_many(&self, queries: Vec<LiveQuery>) -> Result<LiveCall> {
+        LiveCall::open(self, queries).await
+    }
+
     /// Moves a table's rows to Parquet files in its storage: see [`FlushTable`].
     pub fn flush_table(&self, namespace: impl Into<String>, table: impl Into<String>) -> FlushTable<'_> {
         FlushTable::new(self, namespace.into(), table.into())
@@ -223,13 +239,33 @@ impl Client {
         self.shared.settings.default_timeout()
     }
 
+    pub(crate) fn retry_policy(&self) -> &RetryPolicy {
+        self.shared.settings.retry_policy()
+    }
+
     pub(crate) fn endpoint_shared(&self) -> Arc<str> {
         Arc::clone(&self.shared.endpoint)
     }
 
-    /// Makes one call, with identity, deadline and retries.
+    /// Makes one call, with identity, deadline and the retries of the settings.
     pub(crate) async fn call<Q, R, F>(
         &self,
+        safety: Safety,
+        timeout: Option<Duration>,
+        message: Q,
+        call: impl Fn(Channel, Limits, Request<Q>) -> F,
+    ) -> Result<R>
+    where
+        Q: Clone + prost::Message,
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        self.call_with(self.retry_policy(), safety, timeout, message, call).await
+    }
+
+    /// The same with other retries.
+    pub(crate) async fn call_with<Q, R, F>(
+        &self,
+        policy: &RetryPolicy,
         safety: Safety,
         timeout: Option<Duration>,
         message: Q,
@@ -246,7 +282,7 @@ impl Client {
         }
         let deadline = timeout.map(|timeout| timeout.saturating_add(DEADLINE_GRACE));
         let mut message = Some(message);
-        with_retries(self.shared.settings.retry_policy(), safety, |last| {
+        with_retries(policy, safety, |last| {
             let copy = if last { message.take() } else { message.clone() };
             let attempt = copy.map(|copy| {
                 let mut request = Request::from_parts(self.context.metadata.clone(), Extensions::default(), copy);

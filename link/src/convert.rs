@@ -9,7 +9,7 @@ use crate::{
     column::{Column, Columns, SqlType},
     error::{Error, Result},
     result::StatementResult,
-    row::Rows,
+    row::{Row, Rows},
     stream::{Batch, StatementEnd},
     value::{Interval, Value},
 };
@@ -124,6 +124,11 @@ pub(crate) fn columns(columns: Vec<v1::Column>) -> Arc<Columns> {
 pub(crate) fn rows(columns: Arc<Columns>, rows: Vec<v1::Row>) -> Result<Rows> {
     let rows = rows.into_iter().map(|row| values(row.values)).collect::<Result<_>>()?;
     Rows::from_values(columns, rows).map_err(|error| Error::protocol(error.to_string()))
+}
+
+/// One row, with a value for every column.
+pub(crate) fn row(columns: Arc<Columns>, row: v1::Row) -> Result<Row> {
+    Row::from_values(columns, values(row.values)?).map_err(|error| Error::protocol(error.to_string()))
 }
 
 /// The result of one statement, rows as `B`.

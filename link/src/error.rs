@@ -7,6 +7,9 @@ use tonic_types::StatusExt;
 
 use crate::value::ConversionError;
 
+/// The metadata of an error that ended a live query: its resume token.
+const RESUME_TOKEN: &str = "resume_token";
+
 /// The result of a call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -173,6 +176,13 @@ impl Error {
         self.number("statement_index")
     }
 
+    /// Where a live query that has ended can be resumed, with
+    /// [`Subscribe::resume_token`](crate::Subscribe::resume_token). None for other errors, and where that is not
+    /// possible. [`Subscription::token`](crate::Subscription::token) has the last token whatever the error is.
+    pub fn resume_token(&self) -> Option<&str> {
+        self.metadata_value(RESUME_TOKEN)
+    }
+
     /// Line of the statement that the error points at, from 1.
     pub fn line(&self) -> Option<usize> {
         self.number("line")
@@ -228,6 +238,25 @@ impl Error {
             status.message().to_owned()
         };
         Error::Server(Box::new(ServerError { code: status.code(), message, reason, metadata }))
+    }
+
+    /// A live query has ended for this reason. The status of its call says the same, but comes only when all queries of
+    /// the call have ended.
+    pub(crate) fn ended(reason: String, message: String, token: Option<&str>) -> Error {
+        let code = match reason.as_str() {
+            "LIVE_QUERY_KILLED" | "STATEMENT_CANCELLED" => Code::Cancelled,
+            "NAMESPACE_NOT_FOUND" | "TABLE_NOT_FOUND" => Code::NotFound,
+            "COLUMN_NOT_FOUND" | "INVALID_RESUME_TOKEN" | "INVALID_STATEMENT" => Code::InvalidArgument,
+            "CHANGES_EXPIRED" | "SCHEMA_CHANGED" => Code::FailedPrecondition,
+            "SLOW_CONSUMER" | "TOO_MANY_LIVE_QUERIES" | "QUERY_MEMORY_EXCEEDED" => Code::ResourceExhausted,
+            "PERMISSION_DENIED" => Code::PermissionDenied,
+            "UNAUTHENTICATED" => Code::Unauthenticated,
+            "SHUTTING_DOWN" | "STORE_POISONED" | "STORAGE_UNREACHABLE" => Code::Unavailable,
+            "CORRUPTION" => Code::DataLoss,
+            _ => Code::Unknown,
+        };
+        let metadata = token.map(|token| (RESUME_TOKEN.to_owned(), token.to_owned())).into_iter().collect();
+        Error::Server(Box::new(ServerError { code, message, reason: Some(reason), metadata }))
     }
 
     pub(crate) fn protocol(message: impl Into<String>) -> Error {

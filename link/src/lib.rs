@@ -19,6 +19,23 @@
 //! # }
 //! ```
 //!
+//! A live query begins with rows and goes on with their changes, also over a restart of the server:
+//!
+//! ```no_run
+//! use futures::StreamExt;
+//! use kalam_link::SubscriptionEvent;
+//!
+//! # async fn example(client: kalam_link::Client) -> Result<(), kalam_link::Error> {
+//! let mut events = client.subscribe("SUBSCRIBE TO messages").open().await?;
+//! while let Some(event) = events.next().await {
+//!     if let SubscriptionEvent::Changes(commit) = event? {
+//!         println!("{} changes at {}", commit.changes.len(), commit.commit_seq);
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! | part | what it offers |
 //! | --- | --- |
 //! | [`Client`], [`ClientBuilder`], [`Query`] | connecting and running SQL |
@@ -26,7 +43,8 @@
 //! | [`Rows`], [`Row`], [`StatementResult`], [`ResultStream`] | results |
 //! | [`Error`], [`ErrorKind`] | what went wrong, with the server's stable reason and the place in the statement |
 //! | [`FlushTable`], [`FlushAll`], [`FlushStream`] | moving rows to Parquet files, with progress |
-//! | [`Admin`] | namespaces, tables, storages, jobs, settings and the server itself, typed |
+//! | [`Admin`] | namespaces, tables, storages, jobs, live queries, settings, the server itself |
+//! | [`Subscribe`], [`Subscription`], [`SubscriptionEvent`] | live queries: rows, then their changes |
 //! | [`RetryPolicy`] | what is retried, and how |
 //! | [`sql`] | splitting text into tokens and statements |
 //!
@@ -56,12 +74,13 @@ mod retry;
 mod row;
 pub mod sql;
 mod stream;
+mod subscribe;
 mod value;
 
 pub use admin::{
-    Admin, FailedPartition, Job, JobFilter, JobProgress, JobStatus, JobTrigger, JobType, Namespace, NewStorage,
-    PartitionStats, SchemaVersion, Segment, ServerInfo, Setting, Storage, StorageChanges, StorageType, Table,
-    TableColumn, TableType, TierStats,
+    Admin, FailedPartition, Job, JobFilter, JobProgress, JobStatus, JobTrigger, JobType, LiveQueryInfo, Namespace,
+    NewStorage, PartitionStats, SchemaVersion, Segment, ServerInfo, Setting, Storage, StorageChanges, StorageType,
+    Table, TableColumn, TableType, TierStats,
 };
 #[cfg(feature = "arrow")]
 pub use batch::ArrowRows;
@@ -79,5 +98,9 @@ pub use result::StatementResult;
 pub use retry::RetryPolicy;
 pub use row::{ColumnIndex, Row, Rows};
 pub use stream::{Batch, ResultStream, RowStream, StatementEnd, StreamEvent};
+pub use subscribe::{
+    Change, ChangeType, CommitChanges, InitialRows, LiveCall, LiveQuery, SlowConsumer, Subscribe, Subscription,
+    SubscriptionEvent,
+};
 pub use uuid::Uuid;
 pub use value::{ConversionError, FromValue, Interval, IntoParams, Value};

@@ -35,7 +35,7 @@ impl RetryPolicy {
         RetryPolicy { max_attempts: 1, base_delay: Duration::ZERO, max_delay: Duration::ZERO };
 
     /// The pause before repetition `repetition` (from 1).
-    fn delay(&self, repetition: u32) -> Duration {
+    pub(crate) fn delay(&self, repetition: u32) -> Duration {
         let factor = 1u32.checked_shl(repetition.saturating_sub(1)).unwrap_or(u32::MAX);
         let full = self.base_delay.saturating_mul(factor).min(self.max_delay);
         full.mul_f64(rand::random_range(0.5..=1.0))

@@ -43,6 +43,14 @@ impl Row {
         })
     }
 
+    pub(crate) fn from_values(columns: Arc<Columns>, values: Vec<Value>) -> Result<Self, ConversionError> {
+        if values.len() == columns.len() {
+            Ok(Row { columns, values })
+        } else {
+            Err(ConversionError::RowWidth { found: values.len(), expected: columns.len() })
+        }
+    }
+
     /// The values in the order of the columns.
     pub fn values(&self) -> &[Value] {
         &self.values
@@ -68,10 +76,7 @@ impl Rows {
         let columns = columns.into();
         let mut checked = Vec::with_capacity(rows.len());
         for values in rows {
-            if values.len() != columns.len() {
-                return Err(ConversionError::RowWidth { found: values.len(), expected: columns.len() });
-            }
-            checked.push(Row { columns: Arc::clone(&columns), values });
+            checked.push(Row::from_values(Arc::clone(&columns), values)?);
         }
         Ok(Rows { columns, rows: checked })
     }

@@ -17,8 +17,8 @@ use crate::{
     call::TraceIds,
     config::{Config, LoadedConfig},
     identity::Identity,
-    services::{admin::AdminApi, flush::FlushApi, query::QueryApi},
-    telemetry::{build, metrics::Metrics, sizes::Sizes},
+    services::{admin::AdminApi, flush::FlushApi, query::QueryApi, subscribe},
+    telemetry::{build, live::LiveGauges, metrics::Metrics, sizes::Sizes},
     transport::{App, AppParts, ConnectionSettings, Listener},
 };
 
@@ -123,7 +123,7 @@ impl Server {
         self.address
     }
 
-    /// Stops: accepts no more connections, lets calls under way finish within `server.shutdown_grace_ms`, ends what
+    /// Stops: accepts no more connections, ends live queries with a resume token, lets calls under way finish within `server.shutdown_grace_ms`, ends what
     /// remains, flushes tables within `shutdown.flush_timeout_s`, and closes the engine. Everything acknowledged is
     /// durable when this returns, flushed or not.
     pub async fn stop(self) {
@@ -131,6 +131,7 @@ impl Server {
         self.upkeep.abort();
         set_serving(&self.health, false).await;
         self.stopping.cancel();
+        self.engine.end_live_queries();
         if let Err(error) = self.connections.await {
             tracing::error!("the listener failed: {error}");
         }
@@ -202,6 +203,7 @@ async fn set_serving(health: &HealthReporter, serving: bool) {
     let status = if serving { tonic_health::ServingStatus::Serving } else { tonic_health::ServingStatus::NotServing };
     let services = [
         QueryServiceServer::<QueryApi>::NAME,
+        subscribe::SERVICE_NAME,
         FlushServiceServer::<FlushApi>::NAME,
         AdminServiceServer::<AdminApi>::NAME,
     ];
@@ -215,10 +217,12 @@ async fn upkeep(engine: Arc<Engine>, health: HealthReporter, metrics: Metrics, l
     let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut serving = true;
+    let live = LiveGauges::new();
     let mut sizes = Sizes::new(Arc::clone(&engine), log_interval);
     loop {
         ticks.tick().await;
         metrics.run_upkeep();
+        live.publish(&engine.live_counters());
 
         let poisoned = engine.poisoned();
         if poisoned.is_none() != serving {

@@ -6,8 +6,9 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use kalamdb_engine::SystemEnv;
 use kalamdb_proto::v1::{
-    ExecuteRequest, GetServerInfoRequest, ListSettingsRequest, admin_service_client::AdminServiceClient,
-    query_service_client::QueryServiceClient,
+    ExecuteRequest, GetServerInfoRequest, ListSettingsRequest, LiveQuery, SubscribeRequest,
+    admin_service_client::AdminServiceClient, query_service_client::QueryServiceClient, subscribe_response,
+    subscribe_service_client::SubscribeServiceClient,
 };
 use kalamdb_server::{
     Server,
@@ -83,7 +84,7 @@ async fn without_dev_calls_are_refused_and_health_is_not() {
     assert!(status.message().contains("--dev"), "{status}");
 
     let mut health = tonic_health::pb::health_client::HealthClient::new(channel);
-    for service in ["", "kalamdb.v1.QueryService", "kalamdb.v1.AdminService"] {
+    for service in ["", "kalamdb.v1.QueryService", "kalamdb.v1.SubscribeService", "kalamdb.v1.AdminService"] {
         let request = tonic_health::pb::HealthCheckRequest { service: service.to_owned() };
         assert_eq!(health.check(request).await.unwrap().into_inner().status, 1, "{service}");
     }
@@ -206,4 +207,51 @@ async fn a_stop_does_not_wait_for_idle_connections() {
     assert!(closed.is_err() || rest.is_empty());
     assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
     drop(channel);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn live_queries_take_no_place_of_calls_and_end_with_the_server() {
+    let server = start(&[("limits.max_concurrent_calls", "2"), ("server.shutdown_grace_ms", "60000")]).await;
+    let mut client = QueryServiceClient::new(channel(&server).await);
+    let sql = "CREATE NAMESPACE app; CREATE USER TABLE app.t (id BIGINT PRIMARY KEY)".to_owned();
+    client.execute(ExecuteRequest { sql, ..Default::default() }).await.unwrap();
+    let request = || SubscribeRequest {
+        queries: vec![LiveQuery { sql: "SUBSCRIBE TO app.t".to_owned(), ..Default::default() }],
+        ..Default::default()
+    };
+    let mut subscriber = SubscribeServiceClient::new(channel(&server).await);
+    let mut first = subscriber.subscribe(request()).await.unwrap().into_inner();
+    let mut second = subscriber.subscribe(request()).await.unwrap().into_inner();
+    let insert = ExecuteRequest { sql: "INSERT INTO app.t VALUES (1)".to_owned(), ..Default::default() };
+    client.execute(insert).await.unwrap();
+    for stream in [&mut first, &mut second] {
+        loop {
+            match stream.message().await.unwrap().unwrap().event.unwrap() {
+                subscribe_response::Event::Changes(changes) => break assert_eq!(changes.commits.len(), 1),
+                subscribe_response::Event::Rows(rows) => break assert_eq!(rows.row_count, 1),
+                _ => {}
+            }
+        }
+    }
+    let path = "POST /kalamdb.v1.SubscribeService/Subscribe";
+    let json = http(server.address(), path, &[JSON], b"{}").await;
+    assert!(json.contains("gRPC"), "{json}");
+    let empty = http(server.address(), path, &["content-type: application/grpc-web+proto"], &[0; 5]).await;
+    assert!(empty.contains("grpc-status: 3"), "{empty}");
+
+    let begun = Instant::now();
+    let reading = tokio::spawn(async move {
+        loop {
+            match second.message().await {
+                Ok(Some(_)) => {}
+                other => break other.unwrap_err(),
+            }
+        }
+    });
+    // The other one is not read.
+    timeout(Duration::from_secs(20), server.stop()).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    let status = reading.await.unwrap();
+    assert_eq!(status.get_details_error_info().unwrap().reason, "SHUTTING_DOWN", "{status}");
+    drop(first);
 }

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use kalamdb_store::codec::{PrimaryKey, row_key, row_prefix, row_range, table_prefix, table_range};
-use kalamdb_store::ids::{Owner, Partition, TableId, UserId};
+use kalamdb_store::codec::{PrimaryKey, log_key, row_key, row_prefix, row_range, table_prefix, table_range};
+use kalamdb_store::ids::{CommitSeq, Owner, Partition, TableId, UserId};
 use kalamdb_store::kv::*;
 use proptest::prelude::*;
 
@@ -52,6 +52,9 @@ for_each_backend!(
     keeps_a_snapshot_beyond_its_backend_handle,
     reports_sizes,
     shows_batches_whole_to_concurrent_readers,
+    removes_log_entries_that_were_given_up,
+    reclaims_in_steps,
+    gives_up_nothing_unless_told,
 );
 
 const A: Durability = Durability::Async;
@@ -479,6 +482,134 @@ fn memory_forgets_versions_that_nobody_sees() {
 }
 
 /// A step of a random history.
+/// Removes all that was given up; answers in how many steps.
+fn reclaim(backend: &dyn StorageBackend) -> usize {
+    let mut from = Vec::new();
+    for steps in 1..10_000 {
+        match backend.reclaim_log(&from).unwrap() {
+            Some(next) => {
+                assert!(next > from, "a step goes on");
+                from = next;
+            }
+            None => return steps,
+        }
+    }
+    panic!("reclaiming does not end");
+}
+
+fn log_keys(snapshot: &dyn Snapshot) -> Vec<Vec<u8>> {
+    let mut cursor = snapshot.cursor(Keyspace::Log, KeyRange::all(), Direction::Forward).unwrap();
+    let mut keys = Vec::new();
+    while cursor.valid() {
+        keys.push(cursor.key().to_vec());
+        cursor.advance().unwrap();
+    }
+    keys
+}
+
+fn removes_log_entries_that_were_given_up(backend: &Arc<dyn StorageBackend>) {
+    let owners = ["ana", "a\0b", "z"];
+    let entry = |owner, seq| log_key(&partition(7, owner), CommitSeq::new(seq));
+    let prefix = row_prefix(&partition(7, "ana"));
+    let damaged = [b"x".to_vec(), [prefix.as_slice(), &[0; 7]].concat(), [prefix.as_slice(), &[0; 9]].concat()];
+    // In several files, and a part in memory.
+    for part in 0..4 {
+        let mut batch = WriteBatch::new();
+        for seq in 1..=400 {
+            if seq % 4 == part {
+                owners.iter().for_each(|owner| batch.put(Keyspace::Log, entry(owner, seq), [7; 100]));
+            }
+        }
+        for keyspace in Keyspace::ALL {
+            // The same bytes mean something else elsewhere.
+            batch.put(keyspace, entry("ana", 3), b"kept elsewhere");
+        }
+        damaged.iter().for_each(|key| batch.put(Keyspace::Log, key, b"damaged"));
+        backend.write(batch, A).unwrap();
+        if part < 3 {
+            backend.flush().unwrap();
+        }
+    }
+    let before = backend.snapshot();
+    backend.discard_log(CommitSeq::new(300));
+    backend.discard_log(CommitSeq::new(1));
+    reclaim(backend.as_ref());
+    let mut expected: Vec<Vec<u8>> = damaged.to_vec();
+    owners.iter().for_each(|owner| expected.extend((301..=400).map(|seq| entry(owner, seq))));
+    expected.sort();
+    assert_eq!(log_keys(backend.snapshot().as_ref()), expected);
+    for keyspace in Keyspace::ALL {
+        let there = backend.get(keyspace, &entry("ana", 3)).unwrap().is_some();
+        assert_eq!(there, keyspace != Keyspace::Log, "{keyspace:?}");
+    }
+    let removed = backend.log_removed();
+    assert_eq!(removed.entries, 900);
+    assert!((900 * 110..900 * 125).contains(&removed.bytes), "{removed:?}");
+    // What was not given up is in every snapshot.
+    let seen = log_keys(before.as_ref());
+    assert!(expected.iter().all(|key| seen.contains(key)));
+    // Once is enough, and what comes later is subject to it, too.
+    backend.put(Keyspace::Log, &entry("ana", 300), b"late", A).unwrap();
+    backend.put(Keyspace::Log, &entry("ana", 401), b"new", A).unwrap();
+    expected.push(entry("ana", 401));
+    expected.sort();
+    reclaim(backend.as_ref());
+    assert_eq!(log_keys(backend.snapshot().as_ref()), expected);
+    assert_eq!(backend.get(Keyspace::Log, &entry("ana", 401)).unwrap().as_deref(), Some(&b"new"[..]));
+}
+
+fn reclaims_in_steps(backend: &Arc<dyn StorageBackend>) {
+    let mut batch = WriteBatch::new();
+    for seq in 1..=5_000 {
+        batch.put(Keyspace::Log, log_key(&partition(1, "ana"), CommitSeq::new(seq)), b"entry");
+    }
+    backend.write(batch, A).unwrap();
+    backend.discard_log(CommitSeq::new(4_999));
+    // Somebody writes on meanwhile.
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for seq in 5_001..=6_000 {
+                let key = log_key(&partition(1, "ana"), CommitSeq::new(seq));
+                backend.put(Keyspace::Log, &key, b"entry", A).unwrap();
+            }
+        });
+        reclaim(backend.as_ref());
+    });
+    let left = log_keys(backend.snapshot().as_ref());
+    assert_eq!(left.len(), 1_001);
+    assert_eq!(left[0], log_key(&partition(1, "ana"), CommitSeq::new(5_000)));
+    assert_eq!(backend.log_removed().entries, 4_999);
+}
+
+fn gives_up_nothing_unless_told(backend: &Arc<dyn StorageBackend>) {
+    for seq in 1..=100 {
+        backend.put(Keyspace::Log, &log_key(&partition(1, "ana"), CommitSeq::new(seq)), b"entry", A).unwrap();
+    }
+    reclaim(backend.as_ref());
+    backend.discard_log(CommitSeq::new(0));
+    reclaim(backend.as_ref());
+    assert_eq!(log_keys(backend.snapshot().as_ref()).len(), 100);
+    assert_eq!(backend.log_removed(), LogRemoved::default());
+}
+
+#[test]
+fn rocks_forgets_what_was_given_up_when_it_is_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || RocksBackend::open(folder.path().join("db"), &small()).unwrap();
+    let backend = open();
+    for seq in 1..=10 {
+        backend.put(Keyspace::Log, &log_key(&partition(1, "ana"), CommitSeq::new(seq)), b"entry", A).unwrap();
+    }
+    backend.discard_log(CommitSeq::new(5));
+    drop(backend);
+    let backend = open();
+    reclaim(&backend);
+    assert_eq!(log_keys(backend.snapshot().as_ref()).len(), 10);
+    backend.discard_log(CommitSeq::new(4));
+    reclaim(&backend);
+    assert_eq!(log_keys(backend.snapshot().as_ref()).len(), 6);
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Write(Vec<(u8, u8, Option<u8>)>),

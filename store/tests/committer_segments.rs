@@ -359,3 +359,35 @@ async fn a_dropped_table_takes_no_segments() {
     let late = world.change(vec![new], Vec::new(), CommitSeq::new(1)).await;
     assert_eq!(late.unwrap_err(), CommitError::TableDropped { table });
 }
+
+#[tokio::test]
+async fn a_segment_is_refused_when_the_changes_since_its_snapshot_are_not_known() {
+    for (backend, _dir) in backends() {
+        let mut world = World::new(backend.clone());
+        let mut model = BTreeMap::new();
+        for key in 0..3 {
+            let written = world.write(key, RowOp::Insert { row: row(), unique: Unique::Check }).await.unwrap();
+            model.insert(key, written.commit_seq);
+        }
+        let snapshot = backend.snapshot();
+        let based_on = committed_seq(snapshot.as_ref()).unwrap();
+        let rows = world.hot(snapshot.as_ref());
+        let new = world.segment(rows);
+        // A row of the segment changes, and the log forgets that it did.
+        let (expected, old) = (Expected::Hot(model[&1]), Vec::new());
+        let written = world.write(1, RowOp::Update { row: row(), expected, old }).await.unwrap();
+        model.insert(1, written.commit_seq);
+        let log = ChangeLog::new(backend.clone()).unwrap();
+        log.raise_floor(written.commit_seq).unwrap();
+        let refused = world.change(vec![new.clone()], Vec::new(), based_on).await;
+        assert_eq!(refused.unwrap_err(), CommitError::LogTrimmed { table: TableId::new(7) });
+        world.check(&model, "refused");
+        // One that is made from the floor on is as good as any.
+        let snapshot = backend.snapshot();
+        let rows = world.hot(snapshot.as_ref());
+        let new = world.segment(rows);
+        world.change(vec![new], Vec::new(), written.commit_seq).await.unwrap();
+        world.check(&model, "accepted");
+        assert!(world.hot(backend.snapshot().as_ref()).is_empty());
+    }
+}

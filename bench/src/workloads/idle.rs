@@ -47,7 +47,7 @@ fn milliseconds(begin: Instant) -> f64 {
 }
 
 /// Resident memory of a process, as Linux tells it.
-fn resident_bytes(pid: Option<u32>) -> Result<u64> {
+pub(super) fn resident_bytes(pid: Option<u32>) -> Result<u64> {
     let pid = pid.ok_or_else(|| BenchError::Process("the process ended".to_owned()))?;
     let path = format!("/proc/{pid}/status");
     let status = std::fs::read_to_string(&path).map_err(BenchError::io(format!("cannot read {path}")))?;

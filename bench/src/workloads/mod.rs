@@ -2,6 +2,7 @@
 
 mod cold;
 mod idle;
+pub(crate) mod live;
 mod load;
 mod plan;
 mod reads;
@@ -64,6 +65,7 @@ impl Context {
             Workload::FlushInterference => cold::interference::flush_interference(self).await,
             Workload::FlushUsers(file) => cold::users::flush_users(self, file).await,
             Workload::Shutdown => cold::shutdown::shutdown(self).await,
+            Workload::Live(workload) => live::run(self, *workload).await,
             Workload::Idle => idle::idle(self).await,
             Workload::LoadParquet(file) => load::load_parquet(self, file).await,
         }

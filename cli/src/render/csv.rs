@@ -20,7 +20,7 @@ impl Csv {
         Csv { for_terminal }
     }
 
-    fn line(&self, fields: impl Iterator<Item = String>, out: &mut dyn Write) -> io::Result<()> {
+    pub(super) fn line(&self, fields: impl Iterator<Item = String>, out: &mut dyn Write) -> io::Result<()> {
         for (index, field) in fields.enumerate() {
             if index > 0 {
                 out.write_all(b",")?;
@@ -56,7 +56,7 @@ impl Render for Csv {
     }
 }
 
-fn field(value: &Value, column: &Column) -> String {
+pub(super) fn field(value: &Value, column: &Column) -> String {
     match value {
         Value::Null => String::new(),
         Value::List(_) | Value::Struct(_) => {
@@ -68,7 +68,7 @@ fn field(value: &Value, column: &Column) -> String {
     }
 }
 
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let needs_quotes = text.is_empty()
         || text.contains([',', '"', '\n', '\r'])
         || text.starts_with(char::is_whitespace)

@@ -7,7 +7,7 @@ use std::{
     io::{self, Write},
 };
 
-use kalam_link::{Columns, Rows, SqlType, StatementEnd, Value, datetime};
+use kalam_link::{Columns, Row, Rows, SqlType, StatementEnd, Value, datetime};
 use serde::de::IgnoredAny;
 
 use super::Render;
@@ -29,16 +29,8 @@ impl Render for Json {
     fn rows(&mut self, rows: &Rows, out: &mut dyn Write) -> io::Result<()> {
         for row in rows {
             self.line.clear();
-            self.line.push('{');
-            for ((value, column), key) in row.values().iter().zip(rows.columns()).zip(&self.keys) {
-                if self.line.len() > 1 {
-                    self.line.push(',');
-                }
-                self.line.push_str(key);
-                self.line.push(':');
-                push_value(&mut self.line, value, &column.sql_type);
-            }
-            self.line.push_str("}\n");
+            push_row(&mut self.line, row, &self.keys);
+            self.line.push('\n');
             out.write_all(self.line.as_bytes())?;
         }
         Ok(())
@@ -53,8 +45,22 @@ impl Render for Json {
     }
 }
 
+/// Appends a row as an object with these keys.
+pub(super) fn push_row(line: &mut String, row: &Row, keys: &[String]) {
+    line.push('{');
+    for (index, ((value, column), key)) in row.values().iter().zip(row.columns()).zip(keys).enumerate() {
+        if index > 0 {
+            line.push(',');
+        }
+        line.push_str(key);
+        line.push(':');
+        push_value(line, value, &column.sql_type);
+    }
+    line.push('}');
+}
+
 /// Names as JSON strings; a repeated name gets a number, so that no value is lost.
-fn keys<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
+pub(super) fn keys<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut used = HashSet::new();
     names
         .map(|name| {
@@ -142,7 +148,7 @@ fn push_json(line: &mut String, text: &str) {
     }
 }
 
-fn push_text(line: &mut String, text: &str) {
+pub(super) fn push_text(line: &mut String, text: &str) {
     match serde_json::to_string(text) {
         Ok(quoted) => quoted.chars().for_each(|character| push_character(line, character)),
         Err(_) => line.push_str("null"),

@@ -20,6 +20,7 @@ use crate::{
         snapshots::{SnapshotGuard, SnapshotRegistry},
     },
     jobs::Jobs,
+    live::LiveHub,
     settings::SettingInfo,
     sql::{TableKind, TableScope},
     storage::Storages,
@@ -35,6 +36,7 @@ pub(crate) struct StatementContext {
     pub(crate) settings: Arc<[SettingInfo]>,
     pub(crate) storages: Arc<Storages>,
     pub(crate) jobs: Arc<Jobs>,
+    pub(crate) live: Arc<LiveHub>,
     store: SnapshotSource,
     /// Taken at the first read: most inserts and point reads need none.
     snapshot: OnceLock<RegisteredSnapshot>,
@@ -48,6 +50,13 @@ pub(crate) struct SnapshotSource {
     pub(crate) backend: Arc<dyn StorageBackend>,
     pub(crate) committer: Committer,
     pub(crate) registry: SnapshotRegistry,
+}
+
+/// What there is beside tables, as system tables show it.
+pub(crate) struct Services {
+    pub(crate) storages: Arc<Storages>,
+    pub(crate) jobs: Arc<Jobs>,
+    pub(crate) live: Arc<LiveHub>,
 }
 
 /// A snapshot, and the registration that keeps the segment files it names.
@@ -70,11 +79,11 @@ impl StatementContext {
         now_us: i64,
         catalog: Arc<CatalogState>,
         settings: Arc<[SettingInfo]>,
-        storages: Arc<Storages>,
-        jobs: Arc<Jobs>,
+        services: Services,
         store: SnapshotSource,
     ) -> Self {
-        Self { caller, now_us, catalog, settings, storages, jobs, store, snapshot: OnceLock::new() }
+        let Services { storages, jobs, live } = services;
+        Self { caller, now_us, catalog, settings, storages, jobs, live, store, snapshot: OnceLock::new() }
     }
 
     /// The same statement with a snapshot to be taken anew, for another attempt after a conflict.
@@ -86,6 +95,7 @@ impl StatementContext {
             settings: Arc::clone(&self.settings),
             storages: Arc::clone(&self.storages),
             jobs: Arc::clone(&self.jobs),
+            live: Arc::clone(&self.live),
             store: self.store.clone(),
             snapshot: OnceLock::new(),
         }

@@ -1,5 +1,7 @@
 //! Statements that change the catalog.
 
+use kalamdb_store::ids::TableId;
+
 use crate::{
     access::{self, Caller},
     engine::Shared,
@@ -93,11 +95,35 @@ pub(crate) async fn drop_table(
 ) -> Result<bool> {
     access::require_definer(caller, "DROP TABLE")?;
     not_of_the_system(namespace)?;
+    let table = shared.catalog.state().table(namespace, &name.text, |_| true).map(|table| table.id());
+    if let Ok(table) = table {
+        refuse_live_queries(shared, table, namespace, name)?;
+    }
     let dropped = shared.catalog.drop_table(namespace, name, if_exists).await?;
     if dropped {
+        // Of live queries that began meanwhile.
+        table.into_iter().for_each(|table| shared.live.table_changed(table));
         shared.jobs.sweep_soon();
     }
     Ok(dropped)
+}
+
+/// # Errors
+/// TABLE_HAS_LIVE_QUERIES.
+fn refuse_live_queries(shared: &Shared, table: TableId, namespace: &str, name: &Name) -> Result<()> {
+    let count = shared.live.count_of_table(table);
+    if count == 0 {
+        return Ok(());
+    }
+    let queries = if count == 1 { "live query is" } else { "live queries are" };
+    let message = format!(
+        "Table {namespace}.{} cannot be dropped: {count} {queries} active on it. End them with KILL LIVE QUERY; \
+         system.live_queries lists them.",
+        name.text
+    );
+    Err(Error::new(Reason::TableHasLiveQueries, message)
+        .with("table", format!("{namespace}.{}", name.text))
+        .with("live_queries", count.to_string()))
 }
 
 /// Creates a storage, once it was seen to be usable. False: it existed and `if_not_exists` was set.
@@ -168,6 +194,9 @@ async fn alter_table(shared: &Shared, caller: &Caller, namespace: Option<&str>, 
     access::require_definer(caller, "ALTER TABLE")?;
     let namespace = namespace_of(&alter.table, namespace)?;
     let changed = shared.catalog.alter_table(namespace, alter).await?;
+    if let Ok(table) = shared.catalog.state().table(namespace, &alter.table.table.text, |_| true) {
+        shared.live.table_changed(table.id());
+    }
     let name = format!("{namespace}.{}", alter.table.table.text);
     Ok(if changed { format!("Table {name} altered") } else { format!("Table {name} is unchanged") })
 }

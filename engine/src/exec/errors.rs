@@ -260,7 +260,10 @@ pub(crate) fn from_commit(error: CommitError) -> Error {
             Error::new(Reason::TableNotFound, "The table was dropped while the statement ran.")
                 .with("table_id", table.to_string())
         }
-        CommitError::KeyExists { .. } | CommitError::VersionChanged { .. } | CommitError::SegmentsChanged { .. } => {
+        CommitError::KeyExists { .. }
+        | CommitError::VersionChanged { .. }
+        | CommitError::SegmentsChanged { .. }
+        | CommitError::LogTrimmed { .. } => {
             Error::new(Reason::WriteConflict, "Other writers kept changing the same rows. Run the statement again.")
         }
         CommitError::Storage(error) => from_store(error),

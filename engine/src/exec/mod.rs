@@ -44,7 +44,7 @@ mod write;
 mod yielding;
 
 pub(crate) use cold::{ColdTables, ColdTier, MarkCache};
-pub(crate) use context::{SnapshotSource, StatementContext};
+pub(crate) use context::{Services, SnapshotSource, StatementContext};
 pub(crate) use ddl::{
     alter_namespace, alter_storage, create_namespace, create_storage, drop_namespace, drop_storage, drop_table,
 };
@@ -53,13 +53,17 @@ pub(crate) use expr::{RowExpr, physical_expr, qualified};
 pub(crate) use hot_image::HotImages;
 pub(crate) use output::timed_out;
 pub use output::{Body, ResultColumn, RowStream, StatementOutput};
+pub(crate) use output_names::OutputNames;
 pub use params::Parameter;
-pub(crate) use params::{check_count, convert as convert_parameters, types_of as parameter_types};
+pub(crate) use params::{
+    check_count, convert as convert_parameters, planner_context, reconcile, types_of as parameter_types,
+};
 pub(crate) use plan_cache::{Caches, ParsedBatch};
-pub(crate) use planner::{Planner, parser_options};
+pub(crate) use planner::{Names, Planner, parser_options};
+pub(crate) use query::{QueryPlan, run_on_snapshot, scientific_as_double, show_system_columns};
 pub(crate) use runtime::{QueryRuntime, template_state};
-pub(crate) use scan::corrupt;
-pub(crate) use snapshots::{SnapshotGuard, SnapshotRegistry};
+pub(crate) use scan::{batch_of, corrupt};
+pub(crate) use snapshots::{LogPin, LogPins, SnapshotGuard, SnapshotRegistry};
 pub(crate) use source::decode_column;
 
 pub(crate) use statement::{Invocation, run};

@@ -70,7 +70,7 @@ impl QueryPlan {
         let mut query = query;
         let names_to_show = OutputNames::give(&mut query);
         scientific_as_double(&mut query);
-        let (query, with_system) = show_system_columns(query)?;
+        let (query, with_system) = show_system_columns(query, false)?;
         let plan_with = |types: &[SqlType]| -> Result<(LogicalPlan, Vec<UsedTable>)> {
             let planner = Planner::new(state, names(), with_system);
             let plan = SqlToRel::new_with_options(&planner, parser_options())
@@ -104,7 +104,8 @@ impl QueryPlan {
         Ok(Self { tables, columns, schema, renamed: false, point, plan, parameter_types })
     }
 
-    fn showing(mut self, names: &OutputNames) -> Self {
+    /// The same with the names that its columns are to be shown by.
+    pub(crate) fn showing(mut self, names: &OutputNames) -> Self {
         if let Some(schema) = names.shown(&self.schema) {
             self.columns = result_columns(&schema);
             self.schema = schema;
@@ -120,6 +121,10 @@ impl QueryPlan {
 
     pub(crate) fn schema(&self) -> &SchemaRef {
         &self.schema
+    }
+
+    pub(crate) fn columns(&self) -> &Arc<[ResultColumn]> {
+        &self.columns
     }
 }
 
@@ -141,6 +146,18 @@ pub(crate) async fn run_query(
         return Ok(RowStream::ready(Arc::clone(&query.columns), batch));
     }
     Box::pin(run_plan(shared, context, query, values, deadline)).await
+}
+
+/// Runs a planned query on the context's snapshot: a read by key, too, which else may see what was written since.
+pub(crate) async fn run_on_snapshot(
+    shared: &Arc<Shared>,
+    context: Arc<StatementContext>,
+    query: &QueryPlan,
+    parameters: &[Parameter],
+    deadline: Option<Instant>,
+) -> Result<RowStream> {
+    let values = params::convert(parameters, &query.parameter_types)?;
+    run_plan(shared, context, query, values, deadline).await
 }
 
 /// Runs a plan on the query threads.
@@ -286,9 +303,10 @@ pub(crate) fn scientific_as_double(node: &mut impl VisitMut) {
     });
 }
 
-/// Whether a query names a hidden column. If so, `*` in it is made to leave them out.
-fn show_system_columns(mut query: ast::Statement) -> Result<(ast::Statement, bool)> {
-    if !names_system_column(&query) {
+/// Whether a query is to be planned over hidden columns, too: if it names one, or `always`. If so, `*` in it is made to
+/// leave them out.
+pub(crate) fn show_system_columns(mut query: ast::Statement, always: bool) -> Result<(ast::Statement, bool)> {
+    if !always && !names_system_column(&query) {
         return Ok((query, false));
     }
     match VisitMut::visit(&mut query, &mut HideFromWildcards) {

@@ -1,4 +1,4 @@
-//! The snapshots that are being read, by the commit they end with.
+//! The snapshots that are being read, by the commit they end with; and in the same way, the changes still to be read.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -14,6 +14,16 @@ use parking_lot::Mutex;
 pub(crate) struct SnapshotRegistry {
     active: Arc<Mutex<BTreeMap<CommitSeq, usize>>>,
 }
+
+/// Tells which changes may still be read, beside those since the registered snapshots: whoever registers a commit needs the
+/// changes *after* it. The floor of the change log does not pass [`SnapshotRegistry::oldest`].
+///
+/// It may have passed the commit just before that was registered. So whoever registers one that is not the newest has to
+/// be ready for [`LogError::Trimmed`](kalamdb_store::commit::LogError::Trimmed).
+pub(crate) type LogPins = SnapshotRegistry;
+
+/// A commit whose later changes are needed, until it is dropped.
+pub(crate) type LogPin = SnapshotGuard;
 
 /// A registered snapshot, until it is dropped.
 #[derive(Debug)]

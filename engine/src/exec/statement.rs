@@ -23,6 +23,7 @@ use crate::{
         show,
         update::UpdatePlan,
     },
+    live,
     sql::Statement,
     storage,
     types::SqlType,
@@ -90,6 +91,16 @@ async fn attempt(
         Statement::ShowTables { namespace: named } => show::tables(context, named.as_ref(), namespace)?,
         Statement::ShowStorages => show::storages(context)?,
         Statement::DescribeTable { table } => show::describe(context, table, namespace)?,
+        Statement::KillLiveQuery(kill) => {
+            live::kill_live_query(shared, &invocation.caller, kill.id)?;
+            let message = format!("Live query {} killed", kill.id);
+            return Ok(Attempt::Done(Body::Affected { row_count: 0, message }, None));
+        }
+        Statement::Subscribe(_) => {
+            let message = "SUBSCRIBE is not a statement to execute: send it to SubscribeService.Subscribe, which streams its \
+                           rows and changes. Clients and kalam-cli do.";
+            return Err(Error::new(Reason::NotSupported, message));
+        }
         Statement::ShowTableStats(stats) => {
             Box::pin(show::table_stats(shared, context, &stats.table, namespace, invocation.deadline)).await?
         }

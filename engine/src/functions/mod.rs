@@ -36,7 +36,9 @@ pub(crate) use bind::{Bindings, bind_expr, bind_parameters};
 pub(crate) use checked::CheckedArithmetic;
 use generated::{Generated, Generator};
 use statement_value::StatementFunction;
-pub(crate) use statement_value::{bind_statement_values, is_statement_parameter};
+pub(crate) use statement_value::{
+    bind_statement_values, is_statement_parameter, is_time_of_statement, names_current_user,
+};
 use sum::CheckedSum;
 use version::Version;
 
@@ -76,7 +78,7 @@ fn our_functions(ids: &Arc<IdSource>) -> Vec<Arc<ScalarUDF>> {
 }
 
 /// Carries an error of ours through DataFusion's tree traversals.
-fn into_datafusion(error: Error) -> DataFusionError {
+pub(crate) fn into_datafusion(error: Error) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }
 

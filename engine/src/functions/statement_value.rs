@@ -161,6 +161,16 @@ fn replace_calls(expr: Expr) -> DataFusionResult<Transformed<Expr>> {
     })
 }
 
+/// Whether an expression is a call of `now()` or its like, whose value is the time of the statement.
+pub(crate) fn is_time_of_statement(expr: &Expr) -> bool {
+    StatementValue::called_by(expr).is_some_and(|value| value != StatementValue::CurrentUser)
+}
+
+/// Whether `current_user()` is called somewhere in an expression.
+pub(crate) fn names_current_user(expr: &Expr) -> bool {
+    expr.exists(|e| Ok(StatementValue::called_by(e) == Some(StatementValue::CurrentUser))).unwrap_or(true)
+}
+
 /// Whether a placeholder's id (with the leading `$`) is one that [`bind_statement_values`] makes.
 pub(crate) fn is_statement_parameter(id: &str) -> bool {
     StatementValue::from_id(id).is_some()

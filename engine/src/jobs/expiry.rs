@@ -1,12 +1,13 @@
 //! Removes expired rows of STREAM tables. Readers do not see them from the moment they expire; this frees their space.
 
 use std::{
+    ops::Bound,
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use kalamdb_store::{
-    codec::{PrimaryKey, RowHeader, split_row_key, table_range},
+    codec::{PrimaryKey, RowHeader, row_range, split_row_key, table_range},
     commit::{CommitError, Expected, RowChange, RowOp},
     ids::Partition,
     kv::{Direction, KeyRange, Keyspace},
@@ -16,13 +17,16 @@ use metrics::counter;
 use crate::{
     catalog::Table,
     engine::Shared,
-    error::Result,
+    error::{Error, Reason, Result},
     exec::{StatementContext, from_commit, from_store},
     sql::TableKind,
 };
 
 /// Rows removed by one commit.
 const ROWS_PER_COMMIT: usize = 1_000;
+
+/// How often the removal of a partition's expired rows begins again because some were written meanwhile.
+const MAX_ATTEMPTS: usize = 100;
 
 /// Rows looked at before others get their turn on the query threads.
 const ROWS_PER_STEP: usize = 10_000;
@@ -66,7 +70,35 @@ async fn sweep(shared: &Arc<Shared>) -> Result<()> {
 
 async fn sweep_table(shared: &Arc<Shared>, context: &StatementContext, table: &Table) -> Result<()> {
     let Some(expired_at_us) = context.expired_at_us(table) else { return Ok(()) };
-    let mut rest = Some(table_range(table.id()));
+    expire_range(shared, context, table_range(table.id()), expired_at_us).await.map(drop)
+}
+
+/// Removes the rows of one partition that have expired at the time of `context`.
+pub(crate) async fn expire_partition(
+    shared: &Arc<Shared>,
+    context: &StatementContext,
+    table: &Table,
+    partition: &Partition,
+) -> Result<()> {
+    let Some(expired_at_us) = context.expired_at_us(table) else { return Ok(()) };
+    for _ in 0..MAX_ATTEMPTS {
+        let range = row_range(partition, Bound::Unbounded, Bound::Unbounded);
+        if expire_range(shared, &context.renewed(), range, expired_at_us).await? {
+            return Ok(());
+        }
+    }
+    Err(Error::new(Reason::WriteConflict, "Expired rows of the table are being written again all the time. Try again."))
+}
+
+/// Answers whether all were removed: not those that were written again meanwhile, nor others removed with them.
+async fn expire_range(
+    shared: &Arc<Shared>,
+    context: &StatementContext,
+    range: KeyRange,
+    expired_at_us: i64,
+) -> Result<bool> {
+    let mut all = true;
+    let mut rest = Some(range);
     while let Some(range) = rest.take() {
         let (changes, next) = expired_rows(context, range, expired_at_us)?;
         rest = next;
@@ -78,11 +110,12 @@ async fn sweep_table(shared: &Arc<Shared>, context: &StatementContext, table: &T
         match crate::exec::commit(shared, context.now_us, changes).await {
             Ok(_) => counter!("kalamdb_stream_rows_expired_total").increment(removed),
             // Rows written again meanwhile have not expired: the next sweep sees them as they are then.
-            Err(CommitError::VersionChanged { .. } | CommitError::TableDropped { .. }) => {}
+            Err(CommitError::VersionChanged { .. }) => all = false,
+            Err(CommitError::TableDropped { .. }) => {}
             Err(other) => return Err(from_commit(other)),
         }
     }
-    Ok(())
+    Ok(all)
 }
 
 /// Some expired rows at the beginning of a range, and what is left of it.
@@ -97,7 +130,7 @@ fn expired_rows(
     let mut looked_at = 0;
     while let Some((key, value)) = cursor.item() {
         if changes.len() == ROWS_PER_COMMIT || looked_at == ROWS_PER_STEP {
-            let rest = KeyRange::new(std::ops::Bound::Included(key.to_vec()), range.end);
+            let rest = KeyRange::new(Bound::Included(key.to_vec()), range.end);
             return Ok((changes, Some(rest)));
         }
         looked_at += 1;

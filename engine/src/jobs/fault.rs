@@ -76,7 +76,9 @@ impl Fault {
         let kind = match &error {
             CommitError::TableDropped { .. } => FaultKind::Dropped,
             CommitError::Poisoned(_) | CommitError::Closed => FaultKind::Closed,
-            CommitError::DiskFull | CommitError::SegmentsChanged { .. } => FaultKind::Transient,
+            CommitError::DiskFull | CommitError::SegmentsChanged { .. } | CommitError::LogTrimmed { .. } => {
+                FaultKind::Transient
+            }
             CommitError::KeyExists { .. }
             | CommitError::VersionChanged { .. }
             | CommitError::TooLarge { .. }

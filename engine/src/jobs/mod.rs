@@ -10,6 +10,7 @@
 //! | module | what is there |
 //! | --- | --- |
 //! | [`expiry`] | expired rows of STREAM tables |
+//! | [`log_retention`] | how far back the change log goes |
 //! | [`record`], [`book`], [`live`] | what is known of jobs, kept and shown |
 //! | [`triggers`], [`queue`], [`scheduler`] | what runs when |
 //! | [`flush`] | rows to segments |
@@ -25,6 +26,7 @@ mod flush;
 mod hooks;
 mod house;
 mod live;
+mod log_retention;
 mod metrics;
 mod pending;
 mod queue;
@@ -37,8 +39,9 @@ mod threads;
 mod triggers;
 mod view;
 
-pub(crate) use expiry::Expiry;
+pub(crate) use expiry::{Expiry, expire_partition};
 pub use hooks::{JobHooks, JobStep, NoHooks, StorageStep};
+pub(crate) use log_retention::{LogRetention, LogRetentionParts};
 pub(crate) use record::JobEvent;
 pub use record::{FailedPartition, JobId, JobProgress, JobRecord, JobStatus, JobTable, JobTrigger, JobType};
 pub(crate) use system::{FlushOptions, JobParts, Jobs, WatchedJob};

@@ -100,13 +100,13 @@ impl Drop for Counted {
 
 /// Lowers the priority of the calling thread; on other systems than Linux it would be that of the process.
 #[cfg(target_os = "linux")]
-fn lower_priority() {
+pub(super) fn lower_priority() {
     if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
         tracing::debug!(%error, "the threads of jobs have the same priority as others");
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn lower_priority() {
+pub(super) fn lower_priority() {
     let _ = NICENESS;
 }

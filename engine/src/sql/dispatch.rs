@@ -7,7 +7,7 @@ use super::{
     errors::Parsed,
     flush, name, namespace, query, refused,
     statement::{DropTable, Explain, ShowTableStats, Statement, TableKind},
-    storage, table, words,
+    storage, subscribe, table, words,
 };
 
 /// Parses one whole statement.
@@ -26,6 +26,7 @@ pub(super) fn takes_parameters(statement: &Statement) -> bool {
             | Statement::Insert(_)
             | Statement::Update(_)
             | Statement::Delete(_)
+            | Statement::Subscribe(_)
     )
 }
 
@@ -53,6 +54,14 @@ fn by_first_word(parser: &mut Parser<'_>) -> Parsed<Statement> {
         "COMPACT" => {
             parser.advance_token();
             Ok(Statement::CompactTable(flush::compact(parser)?))
+        }
+        "SUBSCRIBE" => {
+            parser.advance_token();
+            Ok(Statement::Subscribe(subscribe::subscribe(parser)?))
+        }
+        "KILL" => {
+            parser.advance_token();
+            Ok(Statement::KillLiveQuery(subscribe::kill(parser)?))
         }
         "DESCRIBE" | "DESC" => {
             parser.advance_token();
@@ -215,4 +224,4 @@ fn show(parser: &mut Parser<'_>) -> Parsed<Statement> {
 }
 
 const STATEMENTS: &str = "a statement that begins with SELECT, WITH, VALUES, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP, \
-                          SHOW, DESCRIBE, EXPLAIN, FLUSH or COMPACT";
+                          SHOW, DESCRIBE, EXPLAIN, FLUSH, COMPACT, SUBSCRIBE or KILL";

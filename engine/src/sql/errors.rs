@@ -276,6 +276,7 @@ const KEYWORDS: &[&str] = &[
     "STORAGE",
     "STORAGES",
     "STREAM",
+    "SUBSCRIBE",
     "TABLE",
     "TABLES",
     "THEN",

@@ -22,6 +22,7 @@ mod query;
 mod refused;
 mod statement;
 mod storage;
+mod subscribe;
 mod table;
 mod types;
 mod words;

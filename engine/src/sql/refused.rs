@@ -40,10 +40,9 @@ pub(super) fn statement(word: &str) -> Option<&'static str> {
             "There are no settings of a session. The server's settings are in its configuration file; SELECT * FROM \
              system.settings shows them."
         }
-        "SUBSCRIBE" | "UNSUBSCRIBE" | "LISTEN" | "UNLISTEN" | "NOTIFY" => {
-            "Live queries are not supported in this version."
+        "UNSUBSCRIBE" | "LISTEN" | "UNLISTEN" | "NOTIFY" => {
+            "Channels are not supported. Use SUBSCRIBE TO table [WHERE …]; it ends when its call is cancelled."
         }
-        "KILL" => "KILL is not supported in this version. Cancelling a call stops its statement.",
         "BACKUP" | "RESTORE" => "BACKUP and RESTORE are not supported in this version.",
         "EXPORT" => "EXPORT is not supported in this version. Use SELECT.",
         "CALL" | "EXECUTE" | "EXEC" | "PREPARE" | "DEALLOCATE" | "DO" => {

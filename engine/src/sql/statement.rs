@@ -5,7 +5,7 @@ use std::fmt;
 use datafusion::sql::sqlparser::ast;
 use serde::{Deserialize, Serialize};
 
-use crate::{error::Position, types::SqlType};
+use crate::{error::Position, live::LiveQueryId, types::SqlType};
 
 /// One parsed statement.
 #[derive(Debug, Clone)]
@@ -60,6 +60,24 @@ pub enum Statement {
     FlushAll(FlushAll),
     /// COMPACT TABLE.
     CompactTable(CompactTable),
+    /// SUBSCRIBE.
+    Subscribe(Subscribe),
+    /// KILL LIVE QUERY.
+    KillLiveQuery(KillLiveQuery),
+}
+
+/// SUBSCRIBE TO table [WHERE …], or SUBSCRIBE SELECT ….
+#[derive(Debug, Clone)]
+pub struct Subscribe {
+    /// The query; of `SUBSCRIBE TO t WHERE c` it is `SELECT * FROM t WHERE c`.
+    pub query: Box<ast::Query>,
+}
+
+/// KILL LIVE QUERY.
+#[derive(Debug, Clone)]
+pub struct KillLiveQuery {
+    /// The one to end.
+    pub id: LiveQueryId,
 }
 
 /// An identifier as resolved by SQL's rules: unquoted ones folded to lower case.

@@ -2,6 +2,7 @@
 
 mod batch;
 mod depth;
+mod live;
 mod names;
 mod queries;
 mod rows;

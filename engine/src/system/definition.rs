@@ -13,7 +13,7 @@ use datafusion::{
 use crate::{
     error::{Error, Result},
     exec::{StatementContext, from_datafusion},
-    system::{jobs, rows, segments},
+    system::{jobs, live_queries, rows, segments},
     types::SqlType,
 };
 
@@ -167,6 +167,23 @@ pub(crate) static JOB_COLUMNS: [ColumnDefinition; 20] = [
     column("partitions_failed", SqlType::BigInt),
 ];
 
+pub(crate) static LIVE_QUERY_COLUMNS: [ColumnDefinition; 14] = [
+    column("live_id", SqlType::Text),
+    column("user_id", SqlType::Text),
+    column("namespace", SqlType::Text),
+    column("table_name", SqlType::Text),
+    column("query", SqlType::Text),
+    column("options", SqlType::Json),
+    column("node", SqlType::BigInt),
+    column("created_at", SqlType::TimestampTz),
+    column("changes", SqlType::BigInt),
+    column("bytes_sent", SqlType::BigInt),
+    column("bytes_per_second", SqlType::Double),
+    column("position", SqlType::BigInt),
+    column("queued_commits", SqlType::BigInt),
+    column("queued_bytes", SqlType::BigInt),
+];
+
 /// What SHOW TABLE STATS answers.
 pub(crate) static TABLE_STATS_COLUMNS: [ColumnDefinition; 8] = [
     nullable("user_id", SqlType::Text),
@@ -218,7 +235,7 @@ pub(crate) static STANDARD_COLUMN_COLUMNS: [ColumnDefinition; 8] = [
 ];
 
 /// Every system table there is.
-pub(crate) static TABLES: [TableDefinition; 11] = [
+pub(crate) static TABLES: [TableDefinition; 12] = [
     TableDefinition { namespace: SYSTEM, name: "namespaces", columns: &NAMESPACE_COLUMNS, rows: rows::namespaces },
     TableDefinition { namespace: SYSTEM, name: "tables", columns: &TABLE_COLUMNS, rows: |c| rows::tables(c, None) },
     TableDefinition { namespace: SYSTEM, name: "columns", columns: &COLUMN_COLUMNS, rows: rows::columns },
@@ -226,6 +243,7 @@ pub(crate) static TABLES: [TableDefinition; 11] = [
     TableDefinition { namespace: SYSTEM, name: "segments", columns: &SEGMENT_COLUMNS, rows: segments::rows },
     TableDefinition { namespace: SYSTEM, name: "storages", columns: &STORAGE_COLUMNS, rows: rows::storages },
     TableDefinition { namespace: SYSTEM, name: "jobs", columns: &JOB_COLUMNS, rows: jobs::rows },
+    TableDefinition { namespace: SYSTEM, name: "live_queries", columns: &LIVE_QUERY_COLUMNS, rows: live_queries::rows },
     TableDefinition { namespace: SYSTEM, name: "settings", columns: &SETTING_COLUMNS, rows: rows::settings },
     TableDefinition {
         namespace: INFORMATION_SCHEMA,

@@ -2,6 +2,7 @@
 
 mod definition;
 mod jobs;
+mod live_queries;
 mod provider;
 pub(crate) mod rows;
 mod segments;

@@ -148,6 +148,34 @@ pub(crate) const KEYS: &[Key] = &[
         100,
         "A segment is rewritten when more of its rows were changed or deleted",
     ),
+    number("live.max_queries", 0, 10_000_000, "Live queries at once; further ones get TOO_MANY_LIVE_QUERIES"),
+    number("live.max_queries_per_user", 0, 10_000_000, "Live queries of one user at once"),
+    number("live.max_queries_per_call", 1, 10_000, "Live queries of one call of Subscribe"),
+    number(
+        "live.queue_bytes",
+        1_024,
+        1_073_741_824,
+        "Bytes of changes that wait for one live query whose client does not read them; beyond it the query's policy for \
+         slow consumers applies",
+    ),
+    number(
+        "live.threads",
+        0,
+        1_024,
+        "Threads that read changes and match them with live queries; 0: half as many as cores, at least one",
+    ),
+    number(
+        "live.log_retention_s",
+        1,
+        MAX_AGE_S,
+        "How long changes are kept for live queries that are resumed, in seconds",
+    ),
+    number(
+        "live.log_retention_bytes",
+        1_048_576,
+        1 << 60,
+        "About the most bytes of changes that are kept, before compression; the oldest go first",
+    ),
     number(
         "shutdown.flush_timeout_s",
         0,

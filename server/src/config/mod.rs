@@ -21,8 +21,8 @@ use kalamdb_engine::SettingInfo;
 
 pub use layers::Flag;
 pub use sections::{
-    BackendName, CompactionSection, Config, CorsSection, DurabilityName, FlushSection, LimitsSection, LogFormat,
-    LogSection, QuerySection, RoleName, SecretText, ServerSection, ShutdownSection, StorageSection,
+    BackendName, CompactionSection, Config, CorsSection, DurabilityName, FlushSection, LimitsSection, LiveSection,
+    LogFormat, LogSection, QuerySection, RoleName, SecretText, ServerSection, ShutdownSection, StorageSection,
 };
 pub(crate) use validate::parse_level;
 

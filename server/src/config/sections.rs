@@ -3,7 +3,8 @@
 use std::{fmt, path::PathBuf};
 
 use kalamdb_engine::{
-    CompactionSettings, Durability, EngineSettings, FlushSettings, HotImageSettings, Role, SecretKey, StorageSettings,
+    CompactionSettings, Durability, EngineSettings, FlushSettings, HotImageSettings, LiveSettings, Role, SecretKey,
+    StorageSettings,
 };
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,7 @@ pub struct Config {
     pub query: QuerySection,
     pub flush: FlushSection,
     pub compaction: CompactionSection,
+    pub live: LiveSection,
     pub shutdown: ShutdownSection,
     pub log: LogSection,
     pub cors: CorsSection,
@@ -228,6 +230,33 @@ impl Default for CompactionSection {
     }
 }
 
+/// `[live]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each key is documented once, in `keys`")]
+pub struct LiveSection {
+    pub max_queries: usize,
+    pub max_queries_per_user: usize,
+    pub max_queries_per_call: usize,
+    pub queue_bytes: usize,
+    pub threads: usize,
+    pub log_retention_s: u64,
+    pub log_retention_bytes: u64,
+}
+
+impl Default for LiveSection {
+    fn default() -> Self {
+        Self {
+            max_queries: 200_000,
+            max_queries_per_user: 10_000,
+            max_queries_per_call: 100,
+            queue_bytes: MIB,
+            threads: 0,
+            log_retention_s: 86_400,
+            log_retention_bytes: 1024 * MIB as u64,
+        }
+    }
+}
+
 /// `[shutdown]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "each key is documented once, in `keys`")]
@@ -401,6 +430,15 @@ impl Config {
                 min_segments: self.compaction.min_segments,
                 small_segment_bytes: mib_u64(self.compaction.small_segment_mb),
                 max_deleted_percent: self.compaction.max_deleted_percent,
+            },
+            live: LiveSettings {
+                max_queries: self.live.max_queries,
+                max_queries_per_user: self.live.max_queries_per_user,
+                max_queries_per_call: self.live.max_queries_per_call,
+                queue_bytes: self.live.queue_bytes,
+                threads: self.live.threads,
+                log_retention_s: self.live.log_retention_s,
+                log_retention_bytes: self.live.log_retention_bytes,
             },
             node_id: self.server.node_id,
         }

@@ -3,6 +3,7 @@
 
 mod ipc;
 mod jobs;
+mod live;
 mod parameters;
 mod rows;
 mod storages;
@@ -15,6 +16,7 @@ pub(crate) use ipc::{IpcStream, split_for_messages, to_ipc, without_views};
 pub(crate) use jobs::{
     from_job_status, from_job_type, to_flush_finished, to_job, to_partition_failed, to_partition_flushed,
 };
+pub(crate) use live::{to_encoded_commit, to_live_query_id, to_live_query_info, to_live_request};
 pub(crate) use parameters::to_parameters;
 pub(crate) use rows::to_rows;
 pub(crate) use storages::{from_storage_type, to_partition_stats, to_segment, to_storage, to_tier_stats};

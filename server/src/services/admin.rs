@@ -3,19 +3,20 @@
 use std::{collections::HashMap, future::Future, sync::Arc};
 
 use kalamdb_engine::{
-    ColumnInfo, Durability, Engine, Error, JobRecord, NamespaceInfo, PartitionStats, Reason, SchemaVersionInfo,
-    SegmentInfo, Session, SettingInfo, StorageInfo, TableInfo, TableKind, UserId,
+    ColumnInfo, Durability, Engine, Error, JobRecord, LiveQueryInfo, NamespaceInfo, PartitionStats, Reason,
+    SchemaVersionInfo, SegmentInfo, Session, SettingInfo, StorageInfo, TableInfo, TableKind, UserId,
 };
 use kalamdb_proto::v1::{
     AlterNamespaceRequest, AlterNamespaceResponse, AlterStorageRequest, AlterStorageResponse, CompactTableRequest,
     CompactTableResponse, CreateNamespaceRequest, CreateNamespaceResponse, CreateStorageRequest, CreateStorageResponse,
     DropNamespaceRequest, DropNamespaceResponse, DropStorageRequest, DropStorageResponse, DropTableRequest,
     DropTableResponse, GetJobRequest, GetJobResponse, GetServerInfoRequest, GetServerInfoResponse, GetTableRequest,
-    GetTableResponse, GetTableStatsRequest, GetTableStatsResponse, ListJobsRequest, ListJobsResponse,
-    ListNamespacesRequest, ListNamespacesResponse, ListSchemaVersionsRequest, ListSchemaVersionsResponse,
-    ListSegmentsRequest, ListSegmentsResponse, ListSettingsRequest, ListSettingsResponse, ListStoragesRequest,
-    ListStoragesResponse, ListTablesRequest, ListTablesResponse, Namespace, SchemaVersion, Setting, Storage, Table,
-    TableColumn, TableType, admin_service_server::AdminService,
+    GetTableResponse, GetTableStatsRequest, GetTableStatsResponse, KillLiveQueryRequest, KillLiveQueryResponse,
+    ListJobsRequest, ListJobsResponse, ListLiveQueriesRequest, ListLiveQueriesResponse, ListNamespacesRequest,
+    ListNamespacesResponse, ListSchemaVersionsRequest, ListSchemaVersionsResponse, ListSegmentsRequest,
+    ListSegmentsResponse, ListSettingsRequest, ListSettingsResponse, ListStoragesRequest, ListStoragesResponse,
+    ListTablesRequest, ListTablesResponse, Namespace, SchemaVersion, Setting, Storage, Table, TableColumn, TableType,
+    admin_service_server::AdminService,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
@@ -23,8 +24,8 @@ use tonic::{Request, Response, Status};
 use super::{page::page, shutting_down, split};
 use crate::{
     convert::{
-        from_job_status, from_job_type, from_storage_type, to_column, to_job, to_partition_stats, to_segment,
-        to_storage, to_tier_stats, to_timestamp,
+        from_job_status, from_job_type, from_storage_type, to_column, to_job, to_live_query_id, to_live_query_info,
+        to_partition_stats, to_segment, to_storage, to_tier_stats, to_timestamp,
     },
     telemetry::build,
 };
@@ -225,6 +226,24 @@ impl AdminService for AdminApi {
     async fn get_job(&self, request: Request<GetJobRequest>) -> Answer<GetJobResponse> {
         self.answer(request, async |session, request: GetJobRequest| {
             Ok(GetJobResponse { job: Some(to_job(session.job(&request.job_id)?)) })
+        })
+        .await
+    }
+
+    async fn list_live_queries(&self, request: Request<ListLiveQueriesRequest>) -> Answer<ListLiveQueriesResponse> {
+        self.answer(request, async |session, request: ListLiveQueriesRequest| {
+            let id = |info: &LiveQueryInfo| format!("{:020}", info.id.0);
+            let (page, next_page_token) = page(session.live_queries()?, id, request.page_size, &request.page_token)?;
+            let live_queries = page.into_iter().map(to_live_query_info).collect();
+            Ok(ListLiveQueriesResponse { live_queries, next_page_token })
+        })
+        .await
+    }
+
+    async fn kill_live_query(&self, request: Request<KillLiveQueryRequest>) -> Answer<KillLiveQueryResponse> {
+        self.answer(request, async |session, request: KillLiveQueryRequest| {
+            session.kill_live_query(to_live_query_id(&request.live_id)?)?;
+            Ok(KillLiveQueryResponse {})
         })
         .await
     }

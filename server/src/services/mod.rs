@@ -5,6 +5,7 @@ pub(crate) mod flush;
 mod page;
 pub(crate) mod query;
 mod stream;
+pub(crate) mod subscribe;
 
 use kalamdb_engine::{Error, Reason};
 use tonic::{Request, Status};

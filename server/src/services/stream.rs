@@ -20,7 +20,7 @@ use super::{
 use crate::{call::TraceId, convert, errors};
 
 /// Messages are kept below this size, but for a single row that is larger.
-const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
+pub(super) const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 /// Rows converted at once: what a client that stops reading makes the server hold is no more than this.
 const ROWS_AT_ONCE: usize = 1_024;
 
@@ -172,20 +172,22 @@ impl CurrentStatement {
 
     /// A batch as pieces that are converted one at a time.
     fn split(&self, batch: &RecordBatch) -> Result<Vec<RecordBatch>, Error> {
-        let rows = batch.num_rows();
         match &self.ipc_schema {
-            _ if rows == 0 => Ok(Vec::new()),
+            _ if batch.num_rows() == 0 => Ok(Vec::new()),
             Some(schema) => convert::split_for_messages(batch, schema, MAX_MESSAGE_BYTES),
-            None => Ok((0..rows)
-                .step_by(ROWS_AT_ONCE)
-                .map(|from| batch.slice(from, ROWS_AT_ONCE.min(rows - from)))
-                .collect()),
+            None => Ok(pieces(batch)),
         }
     }
 }
 
+/// Slices of a batch that are small enough to be converted to rows at once.
+pub(super) fn pieces(batch: &RecordBatch) -> Vec<RecordBatch> {
+    let rows = batch.num_rows();
+    (0..rows).step_by(ROWS_AT_ONCE).map(|from| batch.slice(from, ROWS_AT_ONCE.min(rows - from))).collect()
+}
+
 /// Rows dealt out to messages of at most `max_bytes`, unless a single row has more.
-fn into_messages(rows: Vec<Row>, max_bytes: usize) -> Vec<RowBatch> {
+pub(super) fn into_messages(rows: Vec<Row>, max_bytes: usize) -> Vec<RowBatch> {
     let mut messages: Vec<RowBatch> = Vec::new();
     let mut room = 0;
     let count = rows.len();

@@ -1,6 +1,7 @@
 //! Logs and metrics.
 
 pub(crate) mod build;
+pub(crate) mod live;
 pub(crate) mod logs;
 pub(crate) mod metrics;
 pub(crate) mod process;

@@ -20,6 +20,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use super::{
     body::{CallBody, ResponseBody, grpc_code},
     connect,
+    liveness::Peer,
     methods::{self, METHODS, Service},
     operations,
 };
@@ -29,7 +30,12 @@ use crate::{
     errors,
     identity::Identity,
     limits::{CallLimit, CallPermit, ResultLimits},
-    services::{admin::AdminApi, flush::FlushApi, query::QueryApi},
+    services::{
+        admin::AdminApi,
+        flush::FlushApi,
+        query::QueryApi,
+        subscribe::{SubscribeApi, SubscribeServer},
+    },
     telemetry::{
         metrics::Metrics,
         rpc::{CallRecord, RpcMetrics},
@@ -47,6 +53,7 @@ pub(crate) struct App {
     pub(super) query: Arc<QueryApi>,
     pub(super) admin: Arc<AdminApi>,
     query_server: QueryServiceServer<QueryApi>,
+    subscribe_server: SubscribeServer,
     flush_server: FlushServiceServer<FlushApi>,
     admin_server: AdminServiceServer<AdminApi>,
     health: OpenService,
@@ -54,6 +61,8 @@ pub(crate) struct App {
     identity: Arc<Identity>,
     cors: CorsLayer,
     calls: Arc<CallLimit>,
+    /// Calls of `Subscribe` that have begun to answer: they last, and have limits of their own.
+    subscriptions: Arc<CallLimit>,
     rpc_metrics: Arc<RpcMetrics>,
     trace_ids: TraceIds,
     pub(super) metrics: Metrics,
@@ -81,6 +90,8 @@ impl App {
         let limits =
             ResultLimits { max_rows: config.limits.max_result_rows, max_bytes: config.limits.max_result_bytes };
         let query = Arc::new(QueryApi::new(Arc::clone(&parts.engine), limits, parts.calls_end.clone()));
+        let subscribe =
+            SubscribeApi::new(Arc::clone(&parts.engine), config.live.max_queries_per_call, config.server.node_id);
         let flush = FlushApi::new(Arc::clone(&parts.engine), parts.calls_end.clone());
         let admin = Arc::new(AdminApi::new(Arc::clone(&parts.engine), parts.started_at_us, parts.calls_end));
         let max_request_bytes = config.limits.max_request_bytes;
@@ -88,6 +99,7 @@ impl App {
         Arc::new(Self {
             engine: parts.engine,
             query_server: QueryServiceServer::from_arc(Arc::clone(&query)).max_decoding_message_size(max_request_bytes),
+            subscribe_server: SubscribeServer::new(subscribe, max_request_bytes),
             flush_server: FlushServiceServer::new(flush).max_decoding_message_size(max_request_bytes),
             admin_server: AdminServiceServer::from_arc(Arc::clone(&admin)).max_decoding_message_size(max_request_bytes),
             query,
@@ -97,6 +109,7 @@ impl App {
             cors: cors(Arc::clone(&identity), Duration::from_secs(config.cors.max_age_s)),
             identity,
             calls: CallLimit::new(config.limits.max_concurrent_calls),
+            subscriptions: CallLimit::new(usize::MAX),
             rpc_metrics: Arc::new(RpcMetrics::new()),
             trace_ids: parts.trace_ids,
             metrics: parts.metrics,
@@ -105,24 +118,25 @@ impl App {
         })
     }
 
-    /// Number of calls under way, but for health and reflection.
+    /// Number of calls under way, but for health, reflection and live queries.
     pub(crate) fn calls_under_way(&self) -> usize {
         self.calls.under_way()
     }
 
+    /// Number of calls with live queries.
+    pub(crate) fn subscriptions_under_way(&self) -> usize {
+        self.subscriptions.under_way()
+    }
+
     /// Answers a request of `peer`.
-    pub(crate) async fn answer(
-        self: Arc<Self>,
-        peer: SocketAddr,
-        request: Request<Incoming>,
-    ) -> Response<ResponseBody> {
+    pub(crate) async fn answer(self: Arc<Self>, peer: Peer, request: Request<Incoming>) -> Response<ResponseBody> {
         // Only browsers send an origin; other clients do not pay for the look at it.
         if !request.headers().contains_key(header::ORIGIN) {
             return self.route(peer, request).await;
         }
         let cors = self.cors.clone();
         let service = service_fn(move |request| {
-            let app = Arc::clone(&self);
+            let (app, peer) = (Arc::clone(&self), peer.clone());
             async move { Ok::<_, Infallible>(app.route(peer, request).await) }
         });
         match cors.layer(service).oneshot(request).await {
@@ -131,11 +145,11 @@ impl App {
         }
     }
 
-    async fn route(self: Arc<Self>, peer: SocketAddr, request: Request<Incoming>) -> Response<ResponseBody> {
+    async fn route(self: Arc<Self>, peer: Peer, request: Request<Incoming>) -> Response<ResponseBody> {
         let content_type = request.headers().get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
         if content_type.starts_with(b"application/grpc-web") {
             let service = service_fn(move |request: Request<tonic::body::Body>| {
-                let app = Arc::clone(&self);
+                let (app, peer) = (Arc::clone(&self), peer.clone());
                 async move { Ok::<_, Infallible>(app.grpc(peer, request).await) }
             });
             return match GrpcWebLayer::new().layer(service).oneshot(request).await {
@@ -154,13 +168,13 @@ impl App {
         }
         match *request.method() {
             HttpMethod::GET | HttpMethod::HEAD => operations::answer(&self, request.uri().path()),
-            HttpMethod::POST => connect::answer(&self, peer, request).await,
+            HttpMethod::POST => connect::answer(&self, peer.address(), request).await,
             _ => text(StatusCode::METHOD_NOT_ALLOWED, "Use POST for calls and GET for /metrics, /healthz, /readyz.\n"),
         }
     }
 
     /// Answers a gRPC call.
-    async fn grpc<B>(self: Arc<Self>, peer: SocketAddr, mut request: Request<B>) -> Response<ResponseBody>
+    async fn grpc<B>(self: Arc<Self>, peer: Peer, mut request: Request<B>) -> Response<ResponseBody>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError> + Send,
@@ -169,7 +183,7 @@ impl App {
         let Some(index) = methods::find(path) else {
             return grpc_refusal(&no_such_method(path));
         };
-        let Admitted { context, mut record, permit } = match self.admit(index, peer, request.headers()) {
+        let Admitted { context, mut record, mut permit } = match self.admit(index, peer.address(), request.headers()) {
             Ok(admitted) => admitted,
             Err(status) => return grpc_refusal(&status),
         };
@@ -180,6 +194,7 @@ impl App {
         let service = METHODS[index].service;
         let answering = match service {
             Service::Query => self.query_server.clone().call(request),
+            Service::Subscribe => self.subscribe_server.call(request),
             Service::Flush => self.flush_server.clone().call(request),
             Service::Admin => self.admin_server.clone().call(request),
             Service::Health => self.health.clone().call(request.map(tonic::body::Body::new)),
@@ -204,6 +219,11 @@ impl App {
                 record.set_code(amended.code());
                 response = amended.into_http();
             }
+        }
+        if service == Service::Subscribe && grpc_code(response.headers()).is_none() {
+            // The call has begun, and lasts: its place is for others now.
+            permit = self.subscriptions.begin().ok();
+            peer.must_acknowledge();
         }
         response.map(|body| ResponseBody::Call(CallBody::new(body, record, permit)))
     }

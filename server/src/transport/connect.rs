@@ -98,6 +98,8 @@ async fn call(app: &App, codec: Codec, context: CallContext, request: Request<In
         "/kalamdb.v1.AdminService/DropStorage" => unary!(app.admin, drop_storage),
         "/kalamdb.v1.AdminService/ListJobs" => unary!(app.admin, list_jobs),
         "/kalamdb.v1.AdminService/GetJob" => unary!(app.admin, get_job),
+        "/kalamdb.v1.AdminService/ListLiveQueries" => unary!(app.admin, list_live_queries),
+        "/kalamdb.v1.AdminService/KillLiveQuery" => unary!(app.admin, kill_live_query),
         "/kalamdb.v1.AdminService/ListSettings" => unary!(app.admin, list_settings),
         "/kalamdb.v1.AdminService/GetServerInfo" => unary!(app.admin, get_server_info),
         _ => Err(streaming_only("This method is")),

@@ -16,7 +16,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{app::App, body::ResponseBody};
+use super::{
+    app::App,
+    body::ResponseBody,
+    liveness::{Acknowledged, Peer},
+};
 use crate::config::Config;
 
 /// How long a client may take to send the headers of an HTTP/1.1 request.
@@ -25,6 +29,8 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_HEADER_BYTES: u32 = 32 * 1024;
 /// How long connections without a call may take to go once the server stops: enough for the farewell to arrive.
 const IDLE_GRACE: Duration = Duration::from_millis(200);
+/// How long live queries, which end when the server begins to stop, may take to tell their clients so.
+const FAREWELL_GRACE: Duration = Duration::from_secs(2);
 
 /// How connections are served.
 #[derive(Debug, Clone)]
@@ -111,10 +117,11 @@ impl Listener {
 /// Waits for connections to end, no longer than they need and never longer than the grace.
 async fn end(mut connections: JoinSet<()>, app: &App, grace: Duration, calls_end: &CancellationToken) {
     // Calls that outlive the grace get a status that says why; that takes a moment too.
-    let calls_deadline = Instant::now() + grace;
-    wait(&mut connections, app, calls_deadline).await;
+    let now = Instant::now();
+    wait(&mut connections, app, now + grace, now + grace.min(FAREWELL_GRACE)).await;
     calls_end.cancel();
-    wait(&mut connections, app, Instant::now() + IDLE_GRACE * 2).await;
+    let soon = Instant::now() + IDLE_GRACE * 2;
+    wait(&mut connections, app, soon, soon).await;
     if !connections.is_empty() {
         tracing::info!(connections = connections.len(), "dropping the remaining connections");
     }
@@ -125,14 +132,17 @@ async fn end(mut connections: JoinSet<()>, app: &App, grace: Duration, calls_end
 ///
 /// A connection without a call ends by itself only when its client reads the farewell, which a client that is gone
 /// or asleep never does.
-async fn wait(connections: &mut JoinSet<()>, app: &App, deadline: Instant) {
+///
+/// Live queries count as calls until `farewell` only: one whose client does not read never ends.
+async fn wait(connections: &mut JoinSet<()>, app: &App, deadline: Instant, farewell: Instant) {
     let mut idle_since = None;
     while !connections.is_empty() && Instant::now() < deadline {
         let next_look = (Instant::now() + Duration::from_millis(20)).min(deadline);
         if timeout_at(next_look, connections.join_next()).await.is_ok() {
             continue;
         }
-        if app.calls_under_way() > 0 {
+        let has_live_queries = app.subscriptions_under_way() > 0 && Instant::now() < farewell;
+        if app.calls_under_way() > 0 || has_live_queries {
             idle_since = None;
         } else if idle_since.get_or_insert_with(Instant::now).elapsed() >= IDLE_GRACE {
             return;
@@ -151,9 +161,11 @@ async fn serve(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, "TCP_NODELAY: {error}");
     }
+    let client = Peer::new(peer);
+    let stream = Acknowledged::new(stream, &client);
     let service = service_fn(move |request: Request<Incoming>| {
-        let app = Arc::clone(&app);
-        async move { Ok::<Response<ResponseBody>, std::convert::Infallible>(app.answer(peer, request).await) }
+        let (app, client) = (Arc::clone(&app), client.clone());
+        async move { Ok::<Response<ResponseBody>, std::convert::Infallible>(app.answer(client, request).await) }
     });
     let connection = server.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);

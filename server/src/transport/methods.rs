@@ -4,6 +4,7 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Service {
     Query,
+    Subscribe,
     Flush,
     Admin,
     Health,
@@ -37,6 +38,7 @@ macro_rules! methods {
 methods! {
     Query "kalamdb.v1.QueryService/Execute",
     Query "kalamdb.v1.QueryService/ExecuteStream",
+    Subscribe "kalamdb.v1.SubscribeService/Subscribe",
     Flush "kalamdb.v1.FlushService/FlushTable",
     Flush "kalamdb.v1.FlushService/FlushAllTables",
     Admin "kalamdb.v1.AdminService/ListNamespaces",
@@ -56,6 +58,8 @@ methods! {
     Admin "kalamdb.v1.AdminService/DropStorage",
     Admin "kalamdb.v1.AdminService/ListJobs",
     Admin "kalamdb.v1.AdminService/GetJob",
+    Admin "kalamdb.v1.AdminService/ListLiveQueries",
+    Admin "kalamdb.v1.AdminService/KillLiveQuery",
     Admin "kalamdb.v1.AdminService/ListSettings",
     Admin "kalamdb.v1.AdminService/GetServerInfo",
     Health "grpc.health.v1.Health/Check",

@@ -5,6 +5,7 @@ mod body;
 mod connect;
 mod json;
 mod listener;
+mod liveness;
 mod methods;
 mod operations;
 

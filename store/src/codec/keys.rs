@@ -20,6 +20,9 @@ use crate::kv::KeyRange;
 /// The key, in [`Keyspace::System`](crate::kv::Keyspace::System), of the last commit's sequence.
 pub(crate) const LAST_COMMIT_KEY: &[u8] = b"commit/last";
 
+/// The key, in [`Keyspace::System`](crate::kv::Keyspace::System), of the change log's floor.
+pub(crate) const LOG_FLOOR_KEY: &[u8] = b"log/floor";
+
 const TABLE_LEN: usize = size_of::<u32>();
 const ESCAPE: u8 = 0x00;
 const ESCAPED_ZERO: u8 = 0xFF;
@@ -166,6 +169,12 @@ pub fn split_log_key(key: &[u8]) -> Result<(Partition, CommitSeq), CodecError> {
     let (table, owner, rest) = split_row_key(key)?;
     let seq = rest.try_into().map_err(|_| CodecError::Corrupt("a log key's sequence is not 8 bytes long"))?;
     Ok((Partition { table, owner }, CommitSeq::new(u64::from_be_bytes(seq))))
+}
+
+/// The commit of a log entry, by its key; `None` if the key is not that of a log entry.
+pub(crate) fn log_key_seq(key: &[u8]) -> Option<CommitSeq> {
+    let seq = key.get(partition_prefix_len(key)?..)?.try_into().ok()?;
+    Some(CommitSeq::new(u64::from_be_bytes(seq)))
 }
 
 /// How many bytes of `key` are its partition (table and owner); `None` if it does not begin with one.

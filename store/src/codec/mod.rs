@@ -20,7 +20,7 @@ pub use encode::{EncodedRow, encode_rows};
 pub use error::CodecError;
 pub(crate) use hot_counts::HOT_COUNTED_KEY;
 pub use hot_counts::{HotCount, hot_count_key, hot_count_range, split_hot_count_key};
-pub(crate) use keys::{LAST_COMMIT_KEY, encode_i64, write_log_key, write_row_key};
+pub(crate) use keys::{LAST_COMMIT_KEY, LOG_FLOOR_KEY, encode_i64, log_key_seq, write_log_key, write_row_key};
 pub use keys::{
     PrimaryKey, log_key, log_range, partition_prefix_len, row_key, row_prefix, row_range, split_log_key, split_row_key,
     table_prefix, table_range,

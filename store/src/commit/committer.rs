@@ -2,6 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -16,8 +17,8 @@ use super::group::{Group, Remembered};
 use super::hot_counts::HotCounts;
 use super::manifest::ManifestChanges;
 use super::queue::{Answer, Queue, Request};
-use super::{CommitError, CommitSettings, Committed, FreeSpace, PreparedCommit, committed_seq};
-use crate::ids::{CommitSeq, TableId};
+use super::{CommitError, CommitListener, CommitSettings, Committed, FreeSpace, PreparedCommit, committed_seq};
+use crate::ids::{CommitSeq, Partition, TableId};
 use crate::kv::{Durability, KvError, StorageBackend};
 
 /// Orders commits and makes them durable. See [the module](super) for how.
@@ -55,6 +56,8 @@ struct Shared {
     queue: Queue,
     published: watch::Sender<Published>,
     poison: OnceLock<String>,
+    listener: OnceLock<Arc<dyn CommitListener>>,
+    log_bytes: AtomicU64,
 }
 
 #[derive(Clone, Copy)]
@@ -75,7 +78,13 @@ impl Committer {
     ) -> Result<Self, KvError> {
         let last_seq = committed_seq(backend.snapshot().as_ref())?;
         let (published, _) = watch::channel(Published { seq: last_seq, ended: false });
-        let shared = Arc::new(Shared { queue: Queue::new(&settings), published, poison: OnceLock::new() });
+        let shared = Arc::new(Shared {
+            queue: Queue::new(&settings),
+            published,
+            poison: OnceLock::new(),
+            listener: OnceLock::new(),
+            log_bytes: AtomicU64::new(0),
+        });
         let no_thread = |error: std::io::Error| KvError::Other(format!("cannot start a thread: {error}"));
         let background_sync = match settings.durability {
             Durability::Sync => None,
@@ -135,6 +144,18 @@ impl Committer {
             Ok(published) if published.seq >= seq => Ok(()),
             _ => Err(self.handle.shared.end_reason()),
         }
+    }
+
+    /// Tells `listener` of every group of commits from now on, as [`CommitListener`] says. There can be one, which stays;
+    /// a second is ignored. It must not own this committer.
+    pub fn listen(&self, listener: Arc<dyn CommitListener>) {
+        let is_first = self.handle.shared.listener.set(listener).is_ok();
+        debug_assert!(is_first, "a committer has one listener");
+    }
+
+    /// Bytes of the log entries that were written since the start, keys included.
+    pub fn log_bytes(&self) -> u64 {
+        self.handle.shared.log_bytes.load(Ordering::Acquire)
     }
 
     /// Why no more commits are made, if a write failed.
@@ -243,8 +264,10 @@ impl Worker {
         let mut places = Vec::with_capacity(group.len());
         let bytes = group.iter().map(|request| request.commit.byte_size() as u64).sum();
         let room = self.guard.room(bytes);
+        // Noted whether or not anybody wants to know yet: that is asked when the group is published.
+        let tell = self.shared.listener.get().is_some();
         let remembered = Remembered { dropped: &mut self.dropped, manifest: &mut self.manifest, hot: &mut self.hot };
-        let mut batch = Group::new(self.backend.as_ref(), remembered, room, self.last_seq);
+        let mut batch = Group::new(self.backend.as_ref(), remembered, room, self.last_seq, tell);
         while let Some(request) = group.pop_front_if(|r| accepted.is_empty() || !Group::must_begin_group(&r.commit)) {
             let ends_group = Group::must_end_group(&request.commit);
             match batch.add(request.commit) {
@@ -259,7 +282,7 @@ impl Worker {
         if accepted.is_empty() {
             return;
         }
-        let (last_seq, batch) = batch.finish();
+        let (last_seq, batch, logged) = batch.finish();
         let started = Instant::now();
         if let Err(error) = self.backend.write(batch, self.durability) {
             let reason = error.to_string();
@@ -274,7 +297,9 @@ impl Worker {
             None => self.metrics.sync_seconds.record(started.elapsed()),
         }
         self.last_seq = last_seq;
+        self.shared.log_bytes.fetch_add(logged.bytes, Ordering::AcqRel);
         self.shared.published.send_modify(|published| published.seq = last_seq);
+        self.tell(&logged.partitions, last_seq);
         self.metrics.groups.increment(1);
         self.metrics.group_size.record(accepted.len() as f64);
         self.metrics.commits.increment(accepted.len() as u64);
@@ -282,6 +307,14 @@ impl Worker {
             answer(commit.reply, Ok(Committed { commit_seq: commit.seq }));
             self.metrics.commit_seconds.record(commit.queued_at.elapsed());
         }
+    }
+
+    /// Tells the listener of a group that was published.
+    fn tell(&self, partitions: &[Partition], last_seq: CommitSeq) {
+        let Some(listener) = self.shared.listener.get() else { return };
+        // Publishing comes before asking, for every thread: see `CommitListener`.
+        fence(Ordering::SeqCst);
+        listener.committed(if listener.wants_partitions() { partitions } else { &[] }, last_seq);
     }
 }
 

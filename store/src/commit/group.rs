@@ -38,20 +38,33 @@ pub(super) struct Group<'a> {
     marked: HashSet<ColdPlace>,
     mark_lists: MarkLists,
     batch: WriteBatch,
+    logged: Logged,
     key: Vec<u8>,
 }
 
+/// What the log entries of a group are about.
+#[derive(Default)]
+pub(super) struct Logged {
+    /// The partitions that were changed, if they are to be told; none twice in a row.
+    pub(super) partitions: Vec<Partition>,
+    /// Bytes of the entries with their keys.
+    pub(super) bytes: u64,
+    tell: bool,
+}
+
 impl<'a> Group<'a> {
-    /// An empty group that follows the commit `last_seq`.
+    /// An empty group that follows the commit `last_seq`. With `tell`, it notes the partitions that it changes.
     pub(super) fn new(
         backend: &'a dyn StorageBackend,
         remembered: Remembered<'a>,
         room: Room,
         last_seq: CommitSeq,
+        tell: bool,
     ) -> Self {
         let (overlay, marked, mark_lists) = (HashMap::new(), HashSet::new(), MarkLists::default());
         let (batch, key) = (WriteBatch::new(), Vec::new());
-        Self { backend, remembered, room, last_seq, overlay, marked, mark_lists, batch, key }
+        let logged = Logged { tell, ..Logged::default() };
+        Self { backend, remembered, room, last_seq, overlay, marked, mark_lists, batch, logged, key }
     }
 
     /// Accepts a commit and gives it the next sequence, or refuses it.
@@ -134,12 +147,12 @@ impl<'a> Group<'a> {
         !commit.segments.is_empty() || commit.kv.iter().any(|op| op.keyspace() == Keyspace::Rows)
     }
 
-    /// The last accepted commit and the writes of all.
-    pub(super) fn finish(mut self) -> (CommitSeq, WriteBatch) {
+    /// The last accepted commit, the writes of all, and what is in the log of them.
+    pub(super) fn finish(mut self) -> (CommitSeq, WriteBatch, Logged) {
         self.mark_lists.write(self.last_seq, &mut self.batch);
         self.remembered.hot.write(&mut self.batch);
         position::write(&mut self.batch, self.last_seq);
-        (self.last_seq, self.batch)
+        (self.last_seq, self.batch, self.logged)
     }
 
     fn check_room(&self, commit: &PreparedCommit) -> Result<(), CommitError> {
@@ -280,7 +293,12 @@ impl<'a> Group<'a> {
             schema_version: schema_version.unwrap_or(SchemaVersion::new(0)),
         };
         write_log_key(&mut self.key, partition, seq);
+        let before = self.batch.byte_size();
         self.batch.put_with(Keyspace::Log, &self.key, |value| encode_entry(value, &header, changes));
+        self.logged.bytes += (self.batch.byte_size() - before) as u64;
+        if self.logged.tell && self.logged.partitions.last() != Some(partition) {
+            self.logged.partitions.push(partition.clone());
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
 use super::hot_counts::HotChange;
-use super::{CommitError, NewSegment, RowChange, SegmentChange};
+use super::{CommitError, NewSegment, RowChange, SegmentChange, position};
 use crate::codec::{
     CodecError, GarbageFile, LogEntry, Mark, PrimaryKey, SegmentsKey, checksums_key, encode_checksums,
     encode_mark_list, garbage_key, log_range, mark_key, mark_list_key, mark_list_range, mark_range, row_key,
@@ -44,6 +44,11 @@ pub(super) fn change_segments(
     let (mut rows, mut bytes) = (0, 0);
     if change.takes_hot_rows {
         let changed = changed_keys(backend, change)?;
+        // Only now, as in `ChangeLog::read`. A change that is not known would be lost: the row that it wrote would leave the
+        // hot tier in favour of the one in the segment.
+        if change.based_on < position::log_floor(backend).map_err(CommitError::Storage)? {
+            return Err(CommitError::LogTrimmed { table: partition.table });
+        }
         for new in &change.add {
             take_hot_rows(backend, partition, new, &changed, seq, batch, &mut marked)?;
             let (stay, stay_bytes) = not_taken(partition, new, &changed);

@@ -1,27 +1,33 @@
 //! The commit path: the only way by which rows are written.
 //!
 //! ```text
-//! prepare ─▶ queue ─▶ [ validate against store + this group ─▶ one batch ─▶ one sync ] ─▶ publish ─▶ acknowledge
+//! prepare ─▶ queue ─▶ [ validate against store + this group ─▶ one batch ─▶ one sync ] ─▶ publish ─▶ tell ─▶ acknowledge
 //! ```
 //!
 //! Statements prepare their writes in parallel, each as a self-contained [`PreparedCommit`]. One thread, the
 //! [`Committer`]'s, takes whatever is queued as one group, validates each commit in turn, and writes the group as one
 //! batch with one sync. While it writes, the next group gathers: the busier the store, the more commits share a sync,
 //! without any timer.
+//!
+//! What commits changed is in the change log: a [`CommitListener`] is told where, and [`ChangeLog`] reads it.
 
 mod background_sync;
+mod change_log;
 mod committer;
 mod disk_guard;
 mod dropped;
 mod group;
 mod hot_counts;
+mod listener;
 mod manifest;
 mod position;
 mod queue;
 
 use std::sync::Arc;
 
+pub use change_log::{ChangeLog, LogError, LogPage};
 pub use committer::Committer;
+pub use listener::CommitListener;
 pub use position::committed_seq;
 
 use crate::codec::{EncodedRow, PackedKeys, PrimaryKey, SegmentEntry};
@@ -205,6 +211,12 @@ pub enum CommitError {
     /// Segments came to a partition, or left it, since the commit was prepared. Read again and retry.
     #[error("the segments of table {table} changed since they were read")]
     SegmentsChanged {
+        /// The table.
+        table: TableId,
+    },
+    /// The change log does not reach back to the snapshot that segments were made from. Make them again from a new one.
+    #[error("the changes of table {table} since its segments were made are no longer known")]
+    LogTrimmed {
         /// The table.
         table: TableId,
     },

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use super::{Cursor, Direction, Durability, KeyRange, Keyspace, KeyspaceSize, KvError, Snapshot, StorageBackend};
-use super::{WriteBatch, WriteOp};
+use super::{LogRemoved, WriteBatch, WriteOp};
+use crate::codec::log_key_seq;
+use crate::ids::CommitSeq;
 
 /// An ordered store in memory, for tests and for data that need not survive the process.
 ///
@@ -32,6 +34,9 @@ struct State {
     snapshots: BTreeMap<u64, usize>,
     /// Keys with versions to remove once no snapshot is older than the batch that superseded them; in batch order.
     garbage: VecDeque<(u64, Keyspace, Bytes)>,
+    /// Log entries up to this commit were given up.
+    log_floor: Option<CommitSeq>,
+    log_removed: LogRemoved,
 }
 
 /// What a key was from `batch` on, until its next version. Versions of a key are in ascending order of `batch`.
@@ -108,7 +113,23 @@ impl StorageBackend for MemoryBackend {
         let bytes: usize = versions.map(|(key, version)| key + version.value.as_ref().map_or(0, |v| v.len())).sum();
         Ok(KeyspaceSize { disk_bytes: 0, memory_bytes: bytes as u64, estimated_keys: map.len() as u64 })
     }
+
+    fn discard_log(&self, floor: CommitSeq) {
+        let mut state = self.shared.write();
+        state.log_floor = state.log_floor.max(Some(floor));
+    }
+
+    fn reclaim_log(&self, from: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+        Ok(self.shared.write().reclaim_log(from))
+    }
+
+    fn log_removed(&self) -> LogRemoved {
+        self.shared.read().log_removed
+    }
 }
+
+/// Log entries looked at under one lock.
+const RECLAIMED_AT_ONCE: usize = 1_000;
 
 impl State {
     fn visible(&self, keyspace: Keyspace, key: &[u8], batch: u64) -> Option<&Bytes> {
@@ -133,6 +154,29 @@ impl State {
         if leaves_garbage {
             self.garbage.push_back((batch, keyspace, key));
         }
+    }
+
+    /// Removes, of the next log entries from `from` on, those that were given up. Answers where to go on.
+    fn reclaim_log(&mut self, from: &[u8]) -> Option<Vec<u8>> {
+        let floor = self.log_floor?;
+        let mut entries = self.maps[Keyspace::Log.index()].range::<[u8], _>((Bound::Included(from), Bound::Unbounded));
+        let is_given_up = |key: &Bytes| log_key_seq(key).is_some_and(|seq| seq <= floor);
+        let (mut given_up, mut bytes) = (Vec::new(), 0);
+        for (key, versions) in entries.by_ref().take(RECLAIMED_AT_ONCE) {
+            if let Some(value) = visible(versions, u64::MAX)
+                && is_given_up(key)
+            {
+                bytes += key.len() + value.len();
+                given_up.push(key.clone());
+            }
+        }
+        let next = entries.next().map(|(key, _)| key.to_vec());
+        self.log_removed.entries += given_up.len() as u64;
+        self.log_removed.bytes += bytes as u64;
+        self.last_batch += 1;
+        given_up.into_iter().for_each(|key| self.set(Keyspace::Log, key, None));
+        self.collect_garbage();
+        next
     }
 
     fn collect_garbage(&mut self) {

@@ -13,6 +13,8 @@ mod rocks;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use crate::ids::CommitSeq;
+
 pub use batch::{WriteBatch, WriteOp};
 pub use memory::MemoryBackend;
 pub use owned_cursor::OwnedCursor;
@@ -59,6 +61,21 @@ pub trait StorageBackend: Send + Sync + Debug + 'static {
 
     /// Roughly how large a keyspace is.
     fn size(&self, keyspace: Keyspace) -> Result<KeyspaceSize, KvError>;
+
+    /// Gives up the entries of [`Keyspace::Log`] up to and with commit `floor`: they go at any time from now on, and from
+    /// snapshots too. All others stay, those with damaged keys among them. A floor below an earlier one changes nothing.
+    ///
+    /// Costs nothing and writes nothing: the floor holds until the store is closed, and is to be said again after that.
+    /// Most entries go when RocksDB rewrites its files anyway.
+    fn discard_log(&self, floor: CommitSeq);
+
+    /// Removes a part of what [`StorageBackend::discard_log`] gave up, beginning with the key `from`: as much as takes
+    /// some seconds at the most, during which others read and write as ever. Answers where to go on, or `None` when that
+    /// was the last.
+    fn reclaim_log(&self, from: &[u8]) -> Result<Option<Vec<u8>>, KvError>;
+
+    /// What has gone of the log since the store was opened because it was given up.
+    fn log_removed(&self) -> LogRemoved;
 }
 
 /// A consistent, immutable view over all keyspaces. It keeps its store open for as long as it lives, and old versions
@@ -189,6 +206,15 @@ pub struct KeyspaceSize {
     pub memory_bytes: u64,
     /// About how many keys there are.
     pub estimated_keys: u64,
+}
+
+/// Entries of the log that are gone. Approximate: one whose removal failed and was repeated counts twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LogRemoved {
+    /// How many.
+    pub entries: u64,
+    /// Bytes of their keys and values, not compressed.
+    pub bytes: u64,
 }
 
 /// Why a store could not read or write. Texts are for the operator's log: they can contain paths.

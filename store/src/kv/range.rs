@@ -61,7 +61,7 @@ impl KeyRange {
 }
 
 /// The least key that is greater than `key`.
-fn just_after(mut key: Vec<u8>) -> Vec<u8> {
+pub(super) fn just_after(mut key: Vec<u8>) -> Vec<u8> {
     key.push(0);
     key
 }

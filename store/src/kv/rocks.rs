@@ -1,19 +1,24 @@
 //! The RocksDB backend.
 
+mod log_filter;
+
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBPinnableSlice,
-    DBRawIterator, DBRecoveryMode, InfoLogger, LogLevel, Options, ReadOptions, SliceTransform, WriteOptions,
+    BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB,
+    DBCompressionType, DBPinnableSlice, DBRawIterator, DBRecoveryMode, InfoLogger, LogLevel, Options, ReadOptions,
+    SliceTransform, WriteOptions,
 };
 use self_cell::self_cell;
 
-use super::range::successor;
+use self::log_filter::{LogFilterFactory, LogTrim};
+use super::range::{just_after, successor};
 use super::{Cursor, Direction, Durability, KeyRange, Keyspace, KeyspaceSize, KvError, Snapshot, StorageBackend};
-use super::{WriteBatch, WriteOp};
+use super::{LogRemoved, WriteBatch, WriteOp};
 use crate::codec::partition_prefix_len;
+use crate::ids::CommitSeq;
 
 const MIB: usize = 1024 * 1024;
 
@@ -50,6 +55,7 @@ impl Default for RocksSettings {
 pub struct RocksBackend {
     db: Arc<OpenDb>,
     block_cache: Cache,
+    log_trim: Arc<LogTrim>,
 }
 
 /// The column families, by [`Keyspace::index`].
@@ -82,8 +88,13 @@ impl RocksBackend {
     /// a log that lacks bytes which a table file or an earlier sync proves to have existed is refused as corrupt.
     pub fn open(path: impl AsRef<Path>, settings: &RocksSettings) -> Result<Self, KvError> {
         let block_cache = Cache::new_lru_cache(settings.block_cache_bytes);
+        let log_trim = Arc::new(LogTrim::default());
         let families = Keyspace::ALL.map(|keyspace| {
-            ColumnFamilyDescriptor::new(keyspace.name(), family_options(keyspace, settings, &block_cache))
+            let mut options = family_options(keyspace, settings, &block_cache);
+            if keyspace == Keyspace::Log {
+                options.set_compaction_filter_factory(LogFilterFactory(log_trim.clone()));
+            }
+            ColumnFamilyDescriptor::new(keyspace.name(), options)
         });
         let db = DB::open_cf_descriptors(&db_options(settings), path, families).map_err(error)?;
         let db = OpenDb::try_new(db, |db| {
@@ -94,7 +105,7 @@ impl RocksBackend {
             }
             families.try_into().map_err(|_| KvError::Other("wrong number of column families".to_owned()))
         })?;
-        Ok(Self { db: Arc::new(db), block_cache })
+        Ok(Self { db: Arc::new(db), block_cache, log_trim })
     }
 
     /// Bytes of memory in use by cached blocks.
@@ -235,6 +246,52 @@ impl StorageBackend for RocksBackend {
             memory_bytes: property("rocksdb.cur-size-all-mem-tables")?,
             estimated_keys: property("rocksdb.estimate-num-keys")?,
         })
+    }
+
+    fn discard_log(&self, floor: CommitSeq) {
+        self.log_trim.raise_floor(floor);
+    }
+
+    fn reclaim_log(&self, from: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+        let end = self.end_of_step(from)?;
+        let mut options = CompactOptions::default();
+        // RocksDB's own compactions, of this keyspace and others, go on meanwhile.
+        options.set_exclusive_manual_compaction(false);
+        // Files that are on the last level already are rewritten too, but not those that this compaction makes.
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::ForceOptimized);
+        let log = self.db.family(Keyspace::Log);
+        self.db.db().compact_range_cf_opt(log, Some(from), end.as_deref(), &options);
+        Ok(end.map(just_after))
+    }
+
+    fn log_removed(&self) -> LogRemoved {
+        self.log_trim.removed()
+    }
+}
+
+/// Bytes of table files that are compacted in one go.
+const RECLAIMED_AT_ONCE: usize = 128 * MIB;
+
+impl RocksBackend {
+    /// The last key of the log that is compacted together with `from`; `None`: all that follow.
+    ///
+    /// Steps end where files of the deepest level do, where nearly everything lies. Files of other levels, that span more
+    /// than a step, are compacted with the first step that meets them.
+    fn end_of_step(&self, from: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+        let mut files = self.db.db().live_files().map_err(error)?;
+        files.retain(|file| file.column_family_name == Keyspace::Log.name());
+        let deepest = files.iter().map(|file| file.level).max().unwrap_or(0);
+        // On level 0 files overlap.
+        files.retain(|file| deepest > 0 && file.level == deepest && file.end_key.as_deref() >= Some(from));
+        files.sort_by(|a, b| a.end_key.cmp(&b.end_key));
+        let mut bytes = 0;
+        let mut rest = files.into_iter().skip_while(|file| {
+            bytes += file.size;
+            bytes < RECLAIMED_AT_ONCE
+        });
+        let last = rest.next();
+        // Behind the last file there can still be keys in other levels, which then come along.
+        Ok(if rest.next().is_some() { last.and_then(|file| file.end_key) } else { None })
     }
 }
 

@@ -1,8 +1,11 @@
 //! A backend that can be made to fail and to wait.
 
+#![allow(dead_code, reason = "every test uses a part of it")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use kalamdb_store::ids::CommitSeq;
 use kalamdb_store::kv::*;
 use parking_lot::{Condvar, Mutex};
 
@@ -123,6 +126,18 @@ impl StorageBackend for FaultyBackend {
 
     fn size(&self, keyspace: Keyspace) -> Result<KeyspaceSize, KvError> {
         self.inner.size(keyspace)
+    }
+
+    fn discard_log(&self, floor: CommitSeq) {
+        self.inner.discard_log(floor);
+    }
+
+    fn reclaim_log(&self, from: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+        self.inner.reclaim_log(from)
+    }
+
+    fn log_removed(&self) -> LogRemoved {
+        self.inner.log_removed()
     }
 }
 

@@ -143,7 +143,7 @@ async fn what_is_not_supported_is_refused_by_name() {
         ("SET search_path = x", "SETTINGS"),
         ("GRANT ALL ON t TO bob", "RIGHTS"),
         ("CREATE EXTERNAL TABLE x STORED AS CSV LOCATION '/etc/passwd'", "CREATE SHARED TABLE"),
-        ("SUBSCRIBE TO t", "LIVE QUERIES"),
+        ("SUBSCRIBE TO t", "SUBSCRIBESERVICE.SUBSCRIBE"),
         ("CREATE USER TABLE x (id BIGINT PRIMARY KEY, y INT REFERENCES t (id))", "FOREIGN KEYS"),
         ("CREATE USER TABLE x (id BIGINT PRIMARY KEY, y INT CHECK (y > 0))", "CHECK"),
         ("CREATE USER TABLE x (id BIGINT PRIMARY KEY, y INT UNIQUE)", "UNIQUE"),

@@ -18,6 +18,7 @@ mod identity;
 mod isolation;
 mod limits;
 mod link;
+mod live;
 mod operation;
 mod raw_bytes;
 mod rows;

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use super::build::Built;
 use crate::{
     engine::Shared,
+    exec::LogPin,
     jobs::{
         core::Core,
         fault::{Fault, FaultKind},
@@ -93,6 +94,8 @@ struct Uploaded {
     bytes: u64,
     /// What is to be committed; taken by the commit.
     change: Option<SegmentChange>,
+    /// The commit reads in the change log what changed since the snapshot, which is let go of much earlier.
+    _changes: LogPin,
 }
 
 impl Uploaded {
@@ -157,9 +160,11 @@ impl SegmentStore {
         self.settle(number);
     }
 
-    /// Takes a built segment; waits while too many are on their way.
+    /// Takes a built segment; waits while too many are on their way. The snapshot `based_on` must be registered when it is
+    /// called.
     pub(super) async fn push(&mut self, number: PartitionNumber, pending: Pending, built: Built, based_on: CommitSeq) {
         let Built { file, hot_bytes, .. } = built;
+        let changes = self.shared.log_pins.register(based_on);
         let file_bytes = file.bytes.len();
         while self.uploads.len() >= MAX_UPLOADS
             || (!self.uploads.is_empty() && self.upload_bytes + file_bytes > self.max_upload_bytes)
@@ -180,7 +185,7 @@ impl SegmentStore {
             let new = NewSegment { entry, checksums: file.checksums, keys: file.keys, hot_bytes };
             let add = vec![new];
             let change = SegmentChange { partition, based_on, add, remove: Vec::new(), takes_hot_rows: true };
-            (Uploaded { number, pending, rows, bytes, change: Some(change) }, written)
+            (Uploaded { number, pending, rows, bytes, change: Some(change), _changes: changes }, written)
         });
     }
 
@@ -268,7 +273,7 @@ impl SegmentStore {
     }
 
     fn stored(&mut self, uploaded: Uploaded) {
-        let Uploaded { number, pending, rows, bytes, change: _ } = uploaded;
+        let Uploaded { number, pending, rows, bytes, .. } = uploaded;
         self.job.advance(|progress| {
             progress.rows += rows;
             progress.bytes += bytes;

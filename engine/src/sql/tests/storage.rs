@@ -235,5 +235,12 @@ fn flush_compact_and_statistics() {
     refused("SHOW TABLE t", syntax, "STATS");
     refused("SHOW TABLE STATS", syntax, "the name of a table");
     refused("VACUUM t", Reason::NotSupported, "COMPACT TABLE");
-    refused("SUBSCRIBE TO t", Reason::NotSupported, "Live queries are not supported in this version");
+    refused("SUBSCRIBE", syntax, "TO table or SELECT");
+    refused("SUBSCRIBE TO", syntax, "");
+    refused("SUBSCRIBE TO t WHERE", syntax, "");
+    refused("SUBSCRIBE TO t LIMIT 5", syntax, "the end of the statement");
+    refused("KILL LIVE 5", syntax, "QUERY");
+    refused("KILL LIVE QUERY", Reason::InvalidStatement, "a number");
+    refused("KILL LIVE QUERY abc", Reason::InvalidStatement, "a number");
+    refused("KILL LIVE QUERY -1", Reason::InvalidStatement, "a number");
 }
