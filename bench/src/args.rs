@@ -321,9 +321,7 @@ mod tests {
         assert!(parse(&["load-parquet"]).unwrap().workloads().is_err());
         assert!(parse(&["instert"]).unwrap().workloads().is_err());
         assert!(parse(&["flush-users"]).unwrap().workloads().is_err());
-        for own in
-            ["idle", "cold-scan", "partitions-scan", "compaction", "flush", "shutdown", "live", "live-start"]
-        {
+        for own in ["idle", "cold-scan", "partitions-scan", "compaction", "flush", "shutdown", "live", "live-start"] {
             assert!(parse(&["--server", "http://[::1]:2900", own]).unwrap().workloads().is_err());
         }
         let all = parse(&["--server", "http://[::1]:2900", "all"]).unwrap().workloads().unwrap();

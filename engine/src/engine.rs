@@ -305,6 +305,7 @@ impl Shared {
                 backend: Arc::clone(&self.backend),
                 committer: self.committer.clone(),
                 registry: self.snapshots.clone(),
+                change_log: self.change_log.clone(),
             },
         )
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use kalamdb_store::{
-    commit::Committer,
+    commit::{ChangeLog, Committer},
     ids::Owner,
     kv::{Snapshot, StorageBackend},
 };
@@ -50,6 +50,7 @@ pub(crate) struct SnapshotSource {
     pub(crate) backend: Arc<dyn StorageBackend>,
     pub(crate) committer: Committer,
     pub(crate) registry: SnapshotRegistry,
+    pub(crate) change_log: ChangeLog,
 }
 
 /// What there is beside tables, as system tables show it.
@@ -119,6 +120,11 @@ impl StatementContext {
     /// Images of busy partitions.
     pub(crate) fn hot_images(&self) -> &Arc<HotImages> {
         &self.store.hot_images
+    }
+
+    /// The change log.
+    pub(crate) fn change_log(&self) -> &ChangeLog {
+        &self.store.change_log
     }
 
     /// The one owner whose rows of `table` a name with this scope means; `None`: every owner's.

@@ -8,9 +8,12 @@ use std::{
 
 use datafusion::{
     arrow::{array::RecordBatch, datatypes::SchemaRef},
-    common::ScalarValue,
+    common::{
+        Result as DataFusionResult, ScalarValue,
+        tree_node::{TreeNode, TreeNodeRecursion},
+    },
     execution::SessionState,
-    logical_expr::LogicalPlan,
+    logical_expr::{Expr, LogicalPlan, lit, utils::conjunction},
     physical_plan::execute_stream,
     sql::{
         planner::SqlToRel,
@@ -34,6 +37,7 @@ use crate::{
         planner::{Names, Planner, UsedTable, parser_options},
         point_read::PointRead,
         scan::batch_of,
+        source::strip_qualifiers,
         statement_session::StatementSession,
         uuid_text,
     },
@@ -121,6 +125,27 @@ impl QueryPlan {
 
     pub(crate) fn schema(&self) -> &SchemaRef {
         &self.schema
+    }
+
+    /// The condition that rows of its one table must meet, as it was optimised, over the table's unqualified columns; `None`:
+    /// every row is read. Of a query that reads no row whatever there is, it is `false`.
+    pub(crate) fn filter(&self) -> DataFusionResult<Option<Expr>> {
+        let (mut conditions, mut reads) = (Vec::new(), false);
+        self.plan.apply(|node| {
+            match node {
+                LogicalPlan::Filter(filter) => conditions.push(filter.predicate.clone()),
+                LogicalPlan::TableScan(scan) => {
+                    reads = true;
+                    conditions.extend(scan.filters.iter().cloned());
+                }
+                _ => {}
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        if !reads {
+            return Ok(Some(lit(false)));
+        }
+        conjunction(conditions).map(strip_qualifiers).transpose()
     }
 
     pub(crate) fn columns(&self) -> &Arc<[ResultColumn]> {

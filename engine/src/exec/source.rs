@@ -185,7 +185,8 @@ fn literal(expr: &Expr) -> Result<datafusion::common::ScalarValue> {
     }
 }
 
-fn strip_qualifiers(expr: Expr) -> DataFusionResult<Expr> {
+/// The same expression with columns named alone.
+pub(crate) fn strip_qualifiers(expr: Expr) -> DataFusionResult<Expr> {
     use datafusion::common::{Column, tree_node::Transformed};
     expr.transform(|e| {
         Ok(match e {

@@ -102,8 +102,15 @@ pub(super) fn compile(shared: &Shared, caller: &Caller, source: &Source<'_>) -> 
         reconcile(plan_with(&vec![SqlType::Null; given.len()]).map(|(plan, _)| plan), &given)?
     };
     let (plan, tables) = plan_with(&types)?;
-    plan.apply(|node| node.apply_expressions(|expr| refuse_expr(expr).map(|()| TreeNodeRecursion::Continue).map_err(into_datafusion)))
-        .map_err(from_datafusion)?;
+    let mut for_everybody = true;
+    plan.apply(|node| {
+        node.apply_expressions(|expr| {
+            refuse_expr(expr).map_err(into_datafusion)?;
+            for_everybody &= !names_current_user(expr);
+            Ok(TreeNodeRecursion::Continue)
+        })
+    })
+    .map_err(from_datafusion)?;
     let [used] = tables.as_slice() else {
         return Err(not_supported(
             "A live query is of one table of users' rows; system tables cannot be subscribed to.",
@@ -111,20 +118,15 @@ pub(super) fn compile(shared: &Shared, caller: &Caller, source: &Source<'_>) -> 
     };
     refuse_table(&used.table, used.scope)?;
 
-    let Shape { outputs, filter, input } = shape_of(&plan)?;
+    let Shape { outputs, input } = shape_of(&plan)?;
     let base = base_schema(&used.table, input)?;
     let values = convert_parameters(source.parameters, &types)?;
     let user = caller.effective_user();
-    // The time is refused below, so that it does not matter which one is given.
+    // The time was refused above, so that it does not matter which one is given.
     let bindings = Bindings::new(&values, 0, user);
-    let mut for_everybody = true;
-    let mut prepare = |expr: &Expr| -> Result<Expr> {
-        refuse_expr(expr)?;
-        for_everybody &= !names_current_user(expr);
-        bind_expr(RowExpr::new(expr.clone(), &base)?.expr().clone(), &bindings)
-    };
-    let outputs = outputs.into_iter().map(&mut prepare).collect::<Result<Vec<_>>>()?;
-    let filter = filter.map(&mut prepare).transpose()?;
+    let prepare =
+        |expr: &Expr| -> Result<Expr> { bind_expr(RowExpr::new(expr.clone(), &base)?.expr().clone(), &bindings) };
+    let outputs = outputs.into_iter().map(prepare).collect::<Result<Vec<_>>>()?;
 
     let initial_plan = match last {
         Some(last) => last_rows(&plan, last)?,
@@ -137,10 +139,19 @@ pub(super) fn compile(shared: &Shared, caller: &Caller, source: &Source<'_>) -> 
         return Err(Error::internal("a live query's rows and changes have other columns"));
     }
 
-    let (equality, equality_is_all) = equality_of(filter.as_ref(), &base, used.table.key_index());
+    // As the query itself has it when it is run, so that it lets through what SELECT does, to the last bit.
+    let filter = initial.filter().map_err(from_datafusion)?;
+    let filter = filter.map(|filter| bind_expr(filter, &bindings)).transpose()?;
+    let plain =
+        DFSchema::try_from(Arc::clone(used.table.schema_with_system())).map(Arc::new).map_err(from_datafusion)?;
+    let (equality, equality_is_all) = equality_of(filter.as_ref(), &plain, used.table.key_index());
     let physical = |expr: Expr| physical_expr(state, expr, &base).map_err(from_datafusion);
     let matcher = Matcher {
-        filter: filter.clone().map(&physical).transpose()?,
+        filter: filter
+            .clone()
+            .map(|filter| state.create_physical_expr(filter, &plain))
+            .transpose()
+            .map_err(from_datafusion)?,
         equality,
         equality_is_all,
         outputs: outputs.iter().cloned().map(&physical).collect::<Result<Vec<_>>>()?,
@@ -173,19 +184,18 @@ impl Compiled {
     }
 }
 
-/// A query as a list of columns over rows of one table that a condition lets through.
+/// A query as a list of columns over rows of one table.
 struct Shape<'p> {
     outputs: Vec<&'p Expr>,
-    filter: Option<&'p Expr>,
     /// The table, under the name that the query has for it.
     input: &'p LogicalPlan,
 }
 
 fn shape_of(plan: &LogicalPlan) -> Result<Shape<'_>> {
     let LogicalPlan::Projection(Projection { expr, input, .. }) = plan else { return Err(too_complex()) };
-    let (filter, input) = match input.as_ref() {
-        LogicalPlan::Filter(filter) => (Some(&filter.predicate), filter.input.as_ref()),
-        other => (None, other),
+    let input = match input.as_ref() {
+        LogicalPlan::Filter(filter) => filter.input.as_ref(),
+        other => other,
     };
     let is_table = match input {
         LogicalPlan::TableScan(_) => true,
@@ -197,7 +207,7 @@ fn shape_of(plan: &LogicalPlan) -> Result<Shape<'_>> {
         }
         _ => false,
     };
-    if is_table { Ok(Shape { outputs: expr.iter().collect(), filter, input }) } else { Err(too_complex()) }
+    if is_table { Ok(Shape { outputs: expr.iter().collect(), input }) } else { Err(too_complex()) }
 }
 
 /// The table's columns, hidden ones too, under the name that the query has for it.

@@ -143,7 +143,8 @@ impl Matcher {
         let values = filter.evaluate(&chosen).and_then(|v| v.into_array(wanted.len())).map_err(from_datafusion)?;
         let holds: Vec<bool> = match values.as_boolean_opt() {
             Some(values) => values.iter().map(|value| value.unwrap_or(false)).collect(),
-            None if values.null_count() == values.len() => vec![false; wanted.len()],
+            // `WHERE NULL`, whose nulls are not counted.
+            None if *values.data_type() == DataType::Null => vec![false; wanted.len()],
             None => return Err(Error::internal("the filter of a live query is not boolean")),
         };
         let mut holds = holds.into_iter();

@@ -277,7 +277,9 @@ impl Subscriber {
             1 => InitialRows::Last(rng.random_range(0..12)),
             _ => InitialRows::All,
         };
-        let slow_consumer = if rng.random_range(0..2) == 0 { SlowConsumer::Disconnect } else { SlowConsumer::Coalesce };
+        // Changes of a query that shows _deleted cannot be merged.
+        let never_merged = lens.columns.contains("_deleted") || rng.random_range(0..2) == 0;
+        let slow_consumer = if never_merged { SlowConsumer::Disconnect } else { SlowConsumer::Coalesce };
         let before_images = rng.random_range(0..3) > 0;
         let options = LiveOptions { initial_rows, before_images, slow_consumer, ..LiveOptions::default() };
         let pace = [Pace::Fast, Pace::Uneven, Pace::Slow][number % 3];

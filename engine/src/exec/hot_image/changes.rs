@@ -100,7 +100,7 @@ fn age(context: &StatementContext, partition: &Partition, image: &HotImage) -> R
     }
     // Rows become cold with a new segment, and a segment that goes without another in its place has none that was not
     // changed since: so with the same segments, the log has every change.
-    if !log_reaches_back_to(image.as_of()) || segment_ids(context, partition)? != image.segments() {
+    if segment_ids(context, partition)? != image.segments() {
         return Ok(Age::Useless);
     }
     let max_keys = MAX_CHANGED_KEYS + image.rows() / ROWS_FOR_A_CHANGED_KEY;
@@ -118,12 +118,11 @@ fn age(context: &StatementContext, partition: &Partition, image: &HotImage) -> R
         }
         cursor.advance().map_err(from_store)?;
     }
+    // Only now, as in `ChangeLog::read`: entries that are given up are gone from snapshots, too.
+    if image.as_of() < context.change_log().floor() {
+        return Ok(Age::Useless);
+    }
     Ok(Age::Behind(as_of, keys))
-}
-
-/// Whether the change log has every change after a commit. Nothing shortens it.
-fn log_reaches_back_to(_seq: CommitSeq) -> bool {
-    true
 }
 
 /// The rows of the keys that have changed.

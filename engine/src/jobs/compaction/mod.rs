@@ -297,7 +297,12 @@ impl Compaction<'_> {
             rows += new.entry.rows;
             bytes += new.entry.file_bytes;
             let keys = std::mem::take(&mut new.keys);
-            add.push(NewSegment { entry: new.entry.clone(), checksums: std::mem::take(&mut new.checksums), keys, hot_bytes: 0 });
+            add.push(NewSegment {
+                entry: new.entry.clone(),
+                checksums: std::mem::take(&mut new.checksums),
+                keys,
+                hot_bytes: 0,
+            });
         }
         let removed = segments.len() as u64;
         let change = SegmentChange {
