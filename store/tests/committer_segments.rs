@@ -374,7 +374,7 @@ async fn a_segment_is_refused_when_the_changes_since_its_snapshot_are_not_known(
         let rows = world.hot(snapshot.as_ref());
         let new = world.segment(rows);
         // A row of the segment changes, and the log forgets that it did.
-        let (expected, old) = (Expected::Hot(model[&1]), Vec::new());
+        let (expected, old) = (Expected::Hot(model[&1]), row().as_bytes().to_vec());
         let written = world.write(1, RowOp::Update { row: row(), expected, old }).await.unwrap();
         model.insert(1, written.commit_seq);
         let log = ChangeLog::new(backend.clone()).unwrap();

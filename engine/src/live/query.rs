@@ -58,7 +58,7 @@ pub struct LiveQuery {
     schema: SchemaRef,
     columns_id: [u8; 4],
     phase: Phase,
-    /// The subscriber was given everything up to here; `None` before it was ready.
+    /// The subscriber was given everything up to here; `None` while it is given rows.
     position: Option<CommitSeq>,
     /// When the next progress is due.
     progress_at: Instant,
@@ -116,6 +116,10 @@ impl LiveQuery {
         compiled: &Compiled,
         beginning: Beginning,
     ) -> Self {
+        let position = match beginning {
+            Beginning::After(at) => Some(at),
+            Beginning::Anew(_) | Beginning::AnewBecause(_) => None,
+        };
         let phase = match beginning {
             Beginning::Anew(compiled) => Phase::Begin(compiled),
             Beginning::AnewBecause(why) => Phase::Reset(why),
@@ -131,7 +135,7 @@ impl LiveQuery {
             subscriber,
             class,
             phase,
-            position: None,
+            position,
             progress_at: Instant::now() + PROGRESS_INTERVAL,
         }
     }
@@ -244,6 +248,8 @@ impl LiveQuery {
 
     fn reset(&mut self) -> Result<LiveEvent> {
         let compiled = self.recompile()?;
+        // What it has is void: there is nothing to resume from before it is ready again.
+        self.position = None;
         match std::mem::replace(&mut self.phase, Phase::Begin(compiled)) {
             Phase::Reset(why) => Ok(LiveEvent::Reset { why }),
             _ => Err(Error::internal("a reset without a reason")),

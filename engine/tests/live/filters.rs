@@ -97,7 +97,7 @@ const FILTERS: &[&str] = &[
     "n IS NOT DISTINCT FROM NULL",
     "n + 1 = 7",
     "n % 2 = 0",
-    "abs(n) > 4",
+    "abs(CAST(n AS BIGINT)) > 4",
     "n = id",
     "n = id + 1",
     "big = 9007199254740993",

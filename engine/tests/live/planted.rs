@@ -225,7 +225,7 @@ fn events_out_of_place_are_found() {
     // It goes on elsewhere than where the token says.
     let mut seen = right();
     seen[8] = ready(9, 0);
-    is_found(Fault::Protocol, &seen);
+    is_found(Fault::Missed, &seen);
     let mut seen = right();
     seen.insert(5, Seen::Ended { reason: Reason::SlowConsumer, token: None });
     is_found(Fault::Protocol, &seen);

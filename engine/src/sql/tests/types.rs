@@ -97,7 +97,7 @@ fn types_that_do_not_exist() {
         ("STRUCT<INT>", Reason::InvalidStatement, "fields of a STRUCT have names"),
         ("STRUCT", Reason::InvalidStatement, "A STRUCT has fields"),
         ("STRUCT()", Reason::InvalidStatement, "A STRUCT has fields"),
-        ("STRUCT<>", Reason::SyntaxError, ""),
+        ("STRUCT<>", Reason::InvalidStatement, "A STRUCT has fields"),
         ("STRUCT[]", Reason::InvalidStatement, "A STRUCT has fields"),
         ("STRUCT()[]", Reason::InvalidStatement, "A STRUCT has fields"),
         ("ARRAY<STRUCT>", Reason::InvalidStatement, "A STRUCT has fields"),

@@ -92,14 +92,6 @@ async fn nobody_listening_is_unreachable() {
     for (kind, uri, credentials) in [
         (StoreKind::S3, "s3://b", r#""access_key_id": "me", "secret_access_key": "hush""#),
         (StoreKind::Azure, "az://c", r#""account_name": "a", "account_key": "aHVzaA==""#),
-        // Without a key and not anonymous, the machine's identity would be asked for first, of Google's metadata server:
-        // what answers at that address is whatever the network has there, and the endpoint is not reached at all.
-        (StoreKind::Gcs, "gs://b", r#""anonymous": true"#),
-        (
-            StoreKind::Gcs,
-            "gs://b",
-            r#""service_account": {"private_key": "hush", "private_key_id": "i", "client_email": "me", "disable_oauth": true}"#,
-        ),
     ] {
         let credentials = format!(r#"{{"endpoint": "http://127.0.0.1:{port}", "allow_http": true, {credentials}}}"#);
         let store = opener.open(&definition(kind, uri, &credentials)).unwrap();
