@@ -1,6 +1,6 @@
 //! Statements about the cold tier: where tables are flushed to, when, and what is shown of it.
 
-use kalamdb_engine::{EngineSettings, JobStatus, Reason, Role, StorageSettings};
+use kalamdb_engine::{CompactionSettings, EngineSettings, JobStatus, Reason, Role, StorageSettings};
 
 use crate::harness::{Client, Db, small, table};
 
@@ -8,6 +8,12 @@ use crate::harness::{Client, Db, small, table};
 async fn db_below(folder: &std::path::Path) -> Db {
     let storage = StorageSettings::Directory(folder.join("data"));
     Db::with(EngineSettings { storage, storage_roots: vec![folder.join("cold")], ..small() }).await
+}
+
+/// In memory, without compactions: a segment of three rows of which one is deleted would soon be another.
+async fn uncompacted() -> Db {
+    let compaction = CompactionSettings { automatic: false, ..CompactionSettings::default() };
+    Db::with(EngineSettings { compaction, ..EngineSettings::default() }).await
 }
 
 /// The properties that DESCRIBE shows of a table, of these names, in its order.
@@ -169,7 +175,7 @@ async fn what_cannot_be_flushed() {
 
 #[tokio::test]
 async fn statistics_count_both_tiers_for_those_they_concern() {
-    let db = Db::memory().await;
+    let db = uncompacted().await;
     let (admin, ana, bob) = (db.admin(), db.user("ana"), db.user("bob"));
     admin
         .run(
@@ -217,7 +223,7 @@ async fn statistics_count_both_tiers_for_those_they_concern() {
 
 #[tokio::test]
 async fn segments_are_listed_for_those_they_concern() {
-    let db = Db::memory().await;
+    let db = uncompacted().await;
     let (admin, ana, bob) = (db.admin(), db.user("ana"), db.user("bob"));
     admin.run("CREATE USER TABLE t (id BIGINT PRIMARY KEY, body TEXT); CREATE SHARED TABLE s (id TEXT PRIMARY KEY) ACCESS public").await;
     ana.run("INSERT INTO t VALUES (-5, 'a'), (2, 'b'), (30, 'c')").await;
