@@ -182,7 +182,7 @@ pub(crate) async fn run_on_snapshot(
     deadline: Option<Instant>,
 ) -> Result<RowStream> {
     let values = params::convert(parameters, &query.parameter_types)?;
-    run_plan(shared, context, query, values, deadline).await
+    Box::pin(run_plan(shared, context, query, values, deadline)).await
 }
 
 /// Runs a plan on the query threads.

@@ -8,6 +8,7 @@ use datafusion::{
     catalog::{Session, TableProvider},
     common::{DFSchema, Result as DataFusionResult, tree_node::TreeNode},
     error::DataFusionError,
+    execution::memory_pool::MemoryLimit,
     logical_expr::{Expr, TableProviderFilterPushDown, TableType, utils::conjunction},
     physical_plan::{ExecutionPlan, union::UnionExec},
 };
@@ -164,7 +165,7 @@ impl TableProvider for TableRows {
         };
         // Segments are noted before they become visible: none is missed by asking after the snapshot was taken.
         let snapshot = Arc::clone(context.snapshot());
-        let partitions = state.config().target_partitions();
+        let partitions = partitions_for(state);
         if !context.cold().tables.contains(self.table.id()) {
             return hot_rows(context, spec, limit, partitions);
         }
@@ -177,6 +178,18 @@ impl TableProvider for TableRows {
         UnionExec::try_new(tiers)
     }
 }
+
+/// In how many parts an image is read: each part of a plan sorts and aggregates with memory of its own, and a query with little
+/// memory can spill in one part where it could not in two.
+fn partitions_for(state: &dyn Session) -> usize {
+    let threads = state.config().target_partitions();
+    match state.runtime_env().memory_pool.memory_limit() {
+        MemoryLimit::Finite(bytes) => threads.min((bytes / MEMORY_OF_A_PART).max(1)),
+        _ => threads,
+    }
+}
+
+const MEMORY_OF_A_PART: usize = 32 * 1024 * 1024;
 
 fn literal(expr: &Expr) -> Result<datafusion::common::ScalarValue> {
     match expr {

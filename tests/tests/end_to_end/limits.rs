@@ -110,9 +110,8 @@ async fn a_query_over_its_memory_fails_and_only_it() {
 
 #[tokio::test]
 async fn a_query_spills_when_it_may() {
-    // 50 MB to sort in 40 MB of memory, in one piece: an image in memory would be sorted in two, each with memory of its own.
-    let off = ("storage.hot_image_mb", "0");
-    let server = server_with(&[("query.memory_mb", "40"), ("query.threads", "2"), off]).await;
+    // 50 MB to sort in 40 MB of memory.
+    let server = server_with(&[("query.memory_mb", "40"), ("query.threads", "2")]).await;
     let client = client_of(&server.endpoint()).await;
     client.run("CREATE USER TABLE big (id BIGINT PRIMARY KEY, body TEXT)").await;
     let thousand: Vec<String> = (0..1_000).map(|id| format!("({id}, '{}')", format!("{id:03}-").repeat(100))).collect();
