@@ -4,8 +4,9 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message;
 
-const PROTOS: [&str; 10] = [
+const PROTOS: [&str; 11] = [
     "kalamdb/v1/admin.proto",
+    "kalamdb/v1/auth.proto",
     "kalamdb/v1/errors.proto",
     "kalamdb/v1/flush.proto",
     "kalamdb/v1/job.proto",
@@ -17,7 +18,13 @@ const PROTOS: [&str; 10] = [
     "kalamdb/v1/value.proto",
 ];
 /// Messages with secrets: `src/redacted.rs` says how they are printed.
-const SECRET: [&str; 2] = [".kalamdb.v1.CreateStorageRequest", ".kalamdb.v1.AlterStorageRequest"];
+const SECRET: [&str; 5] = [
+    ".kalamdb.v1.CreateStorageRequest",
+    ".kalamdb.v1.AlterStorageRequest",
+    ".kalamdb.v1.LoginRequest",
+    ".kalamdb.v1.RefreshRequest",
+    ".kalamdb.v1.Tokens",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=kalamdb");

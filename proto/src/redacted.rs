@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::v1::{AlterStorageRequest, CreateStorageRequest};
+use crate::v1::{AlterStorageRequest, CreateStorageRequest, LoginRequest, RefreshRequest, Tokens};
 
 /// Whether there is a secret, and nothing else of it.
 fn redacted(secret: &str) -> &'static str {
@@ -31,6 +31,34 @@ impl fmt::Debug for AlterStorageRequest {
     }
 }
 
+impl fmt::Debug for LoginRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoginRequest")
+            .field("username", &self.username)
+            .field("password", &format_args!("{}", redacted(&self.password)))
+            .finish()
+    }
+}
+
+impl fmt::Debug for RefreshRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RefreshRequest")
+            .field("refresh_token", &format_args!("{}", redacted(&self.refresh_token)))
+            .finish()
+    }
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokens")
+            .field("access_token", &format_args!("{}", redacted(&self.access_token)))
+            .field("access_token_expires_at", &self.access_token_expires_at)
+            .field("refresh_token", &format_args!("{}", redacted(&self.refresh_token)))
+            .field("refresh_token_expires_at", &self.refresh_token_expires_at)
+            .finish()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -40,6 +68,18 @@ mod tests {
         let create = CreateStorageRequest { credentials: r#"{"key":"s3cret"}"#.to_owned(), ..Default::default() };
         let alter = AlterStorageRequest { credentials: Some(create.credentials.clone()), ..Default::default() };
         for text in [format!("{create:?}"), format!("{alter:#?}")] {
+            assert!(text.contains("redacted") && !text.contains("s3cret"), "{text}");
+        }
+    }
+
+    #[test]
+    fn passwords_and_tokens_are_not_printed() {
+        let secret = || "s3cret".to_owned();
+        let login = LoginRequest { username: "ana".to_owned(), password: secret() };
+        let refresh = RefreshRequest { refresh_token: secret() };
+        let tokens = Tokens { access_token: secret(), refresh_token: secret(), ..Default::default() };
+        let answer = crate::v1::LoginResponse { tokens: Some(tokens.clone()), ..Default::default() };
+        for text in [format!("{login:?}"), format!("{refresh:?}"), format!("{tokens:#?}"), format!("{answer:?}")] {
             assert!(text.contains("redacted") && !text.contains("s3cret"), "{text}");
         }
     }
