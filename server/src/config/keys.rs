@@ -49,6 +49,11 @@ pub(crate) const KEYS: &[Key] = &[
     number("server.stream_window_kb", 64, 1_048_576, "HTTP/2 flow control window of a call, in KiB"),
     number("server.connection_window_kb", 64, 1_048_576, "HTTP/2 flow control window of a connection, in KiB"),
     number("server.shutdown_grace_ms", 0, DAY_MS, "How long calls may go on after SIGTERM before they are ended"),
+    key(
+        "server.metrics_access",
+        "Who may GET /metrics: loopback (this machine; others with a credential of role service, dba or system), \
+         credential (nobody without one) or open (everybody)",
+    ),
     key("storage.backend", "Where the data is: rocksdb (in storage.data_dir) or memory (gone when the server stops)"),
     key("storage.data_dir", "Folder of the data; created when it does not exist"),
     key(
@@ -84,6 +89,68 @@ pub(crate) const KEYS: &[Key] = &[
         20,
         "How often a request to a storage is repeated that failed for a reason that can pass",
     ),
+    secret(
+        "auth.jwt_secret",
+        "Text that tokens of algorithm HS256 are signed with, 32 bytes at least; empty: no such tokens",
+    ),
+    key(
+        "auth.jwt_keys",
+        "Public keys of those whose tokens are accepted, each as ALGORITHM=FILE or ALGORITHM:KEY_ID=FILE, such as \
+         RS256:2026=/etc/kalamdb/issuer.pem; algorithms are RS256, ES256 and EdDSA, files PEM",
+    ),
+    key("auth.jwks_file", "File with such keys as a JSON Web Key Set; read again when it changes. Empty: none"),
+    key(
+        "auth.jwks_url",
+        "Address of such a set: https, or http on this machine. Fetched in the background, and when a token names a key \
+         that is not in it. Empty: none",
+    ),
+    key("auth.jwks_algorithms", "Algorithms of the keys of sets; keys of others are left out"),
+    number("auth.jwks_refresh_s", 1, 86_400, "How often a set is fetched without cause"),
+    number("auth.jwks_min_interval_s", 1, 3_600, "How long to wait at least before fetching it again with cause"),
+    number("auth.jwks_timeout_ms", 10, 60_000, "How long fetching it may take"),
+    key("auth.issuers", "Issuers (claim iss) whose tokens are accepted; empty: tokens are accepted whatever they say"),
+    key("auth.audiences", "Tokens are accepted that are for one of these (claim aud); empty: whomever they are for"),
+    number("auth.leeway_s", 0, 300, "How far the clocks of issuers may be wrong, in seconds"),
+    number("auth.max_token_bytes", 256, 24_576, "Length of a token; longer ones are refused"),
+    number("auth.token_cache_entries", 0, 10_000_000, "Tokens that are kept as verified until they expire"),
+    number("auth.token_lifetime_s", 1, 86_400, "How long an access token that Login gives is valid"),
+    number("auth.refresh_lifetime_s", 60, MAX_AGE_S, "How long a refresh token that Login gives is valid"),
+    key(
+        "auth.unknown_users",
+        "What x-user-id may name: refuse (users of this server only) or accept (also ids that only the calling service \
+         knows)",
+    ),
+    number(
+        "auth.max_failures_per_address",
+        0,
+        1_000_000,
+        "Failed attempts from one address (of IPv6: one /64 network) in auth.failure_window_s; further ones are refused \
+         unseen. 0: any number",
+    ),
+    number(
+        "auth.max_failures_per_account",
+        0,
+        1_000_000,
+        "Wrong passwords for one account in auth.failure_window_s; further ones are refused unseen. 0: any number",
+    ),
+    number("auth.failure_window_s", 1, 86_400, "How long failed attempts count"),
+    key("tls.cert_file", "PEM file with the server's certificate, and those between it and its root; empty: no TLS"),
+    key("tls.key_file", "PEM file with the key of that certificate"),
+    key("tls.client_ca_file", "PEM file with the certificates that clients' certificates are signed by"),
+    key("tls.client_auth", "Whether clients show a certificate: none, optional or required"),
+    key(
+        "tls.client_identity",
+        "What names the user in a client's certificate: none (a certificate is no credential), common_name, or uri (a \
+         subject alternative name kalamdb:user:<id>)",
+    ),
+    key("tls.required", "Refuse to start without TLS on an address that other machines can reach"),
+    number("tls.handshake_timeout_ms", 100, 60_000, "How long a client may take for the TLS handshake"),
+    number(
+        "tls.reload_interval_ms",
+        100,
+        DAY_MS,
+        "How often it is looked whether the files of TLS, and auth.jwks_file, have changed",
+    ),
     number("limits.max_concurrent_calls", 1, 1_000_000, "Calls under way at once; further ones get TOO_MANY_REQUESTS"),
     number("limits.max_request_bytes", 1_024, 2_147_483_647, "Size of one request message"),
     number("limits.max_result_bytes", 1_024, 2_147_483_647, "Size of the rows that Execute answers with"),
@@ -99,6 +166,42 @@ pub(crate) const KEYS: &[Key] = &[
         DAY_MS,
         "Time-out of a request that gives none, and the longest one it may \
          give; 0: none",
+    ),
+    number(
+        "limits.user_calls_per_s",
+        0,
+        1_000_000_000,
+        "Calls of one user in a second, on average; 0: no limit. Roles service, dba and system are not limited as users",
+    ),
+    number("limits.user_call_burst", 1, 1_000_000_000, "Calls of one user that may come at once"),
+    number("limits.user_concurrent_calls", 0, 1_000_000, "Unary calls of one user under way; 0: no limit"),
+    number("limits.user_streams", 0, 1_000_000, "Streams of one user: ExecuteStream, Subscribe; 0: no limit"),
+    number(
+        "limits.address_calls_per_s",
+        0,
+        1_000_000_000,
+        "Calls from one address in a second, on average, whoever makes them; 0: no limit. The addresses of a network of \
+         IPv6 that has one owner (/64) are one",
+    ),
+    number("limits.address_call_burst", 1, 1_000_000_000, "Calls from one address that may come at once"),
+    number("limits.address_concurrent_calls", 0, 1_000_000, "Unary calls from one address under way; 0: no limit"),
+    number("limits.address_streams", 0, 1_000_000, "Streams to one address; 0: no limit"),
+    number(
+        "limits.address_connections",
+        0,
+        1_000_000,
+        "Connections of one address; further ones are closed at once. 0: no limit",
+    ),
+    number(
+        "limits.max_tracked",
+        1_000,
+        10_000_000,
+        "Users, and addresses, whose calls are counted one by one; when more call at a time, the rest share one count",
+    ),
+    key(
+        "limits.exempt_loopback",
+        "Whether calls from this machine are not limited by user and address. Set it to false when a proxy on this \
+         machine passes on the calls of others",
     ),
     number("query.threads", 0, 1_024, "Threads that run DataFusion plans; 0: one for each core"),
     number(
@@ -175,6 +278,19 @@ pub(crate) const KEYS: &[Key] = &[
         1_048_576,
         1 << 60,
         "About the most bytes of changes that are kept, before compression; the oldest go first",
+    ),
+    number(
+        "audit.max_records",
+        100,
+        10_000_000,
+        "Records of administration in system.audit; as many of refusals and of acting for users are kept beside them",
+    ),
+    number("audit.max_age_s", 60, MAX_AGE_S, "Older records of system.audit are removed, in seconds"),
+    number(
+        "audit.notice_interval_s",
+        1,
+        86_400,
+        "That a caller was refused something, and that it acted for a certain user, is recorded once in so many seconds",
     ),
     number(
         "shutdown.flush_timeout_s",

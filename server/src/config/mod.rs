@@ -21,8 +21,9 @@ use kalamdb_engine::SettingInfo;
 
 pub use layers::Flag;
 pub use sections::{
-    BackendName, CompactionSection, Config, CorsSection, DurabilityName, FlushSection, LimitsSection, LiveSection,
-    LogFormat, LogSection, QuerySection, RoleName, SecretText, ServerSection, ShutdownSection, StorageSection,
+    AuditSection, AuthSection, BackendName, ClientAuth, ClientIdentity, CompactionSection, Config, CorsSection, DurabilityName, FlushSection, LimitsSection, LiveSection,
+    JwtAlgorithm, LogFormat, LogSection, QuerySection, RoleName, SecretText, ServerSection, ShutdownSection, StorageSection,
+    MetricsAccess, TlsSection, UnknownUsers,
 };
 pub(crate) use validate::parse_level;
 

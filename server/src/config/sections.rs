@@ -3,7 +3,7 @@
 use std::{fmt, path::PathBuf};
 
 use kalamdb_engine::{
-    CompactionSettings, Durability, EngineSettings, FlushSettings, HotImageSettings, LiveSettings, Role, SecretKey,
+    AuditSettings, CompactionSettings, Durability, EngineSettings, FlushSettings, HotImageSettings, LiveSettings, Role, SecretKey,
     StorageSettings,
 };
 use serde::{Deserialize, Serialize};
@@ -16,11 +16,14 @@ const MIB: usize = 1024 * 1024;
 pub struct Config {
     pub server: ServerSection,
     pub storage: StorageSection,
+    pub auth: AuthSection,
+    pub tls: TlsSection,
     pub limits: LimitsSection,
     pub query: QuerySection,
     pub flush: FlushSection,
     pub compaction: CompactionSection,
     pub live: LiveSection,
+    pub audit: AuditSection,
     pub shutdown: ShutdownSection,
     pub log: LogSection,
     pub cors: CorsSection,
@@ -43,6 +46,7 @@ pub struct ServerSection {
     pub stream_window_kb: u32,
     pub connection_window_kb: u32,
     pub shutdown_grace_ms: u64,
+    pub metrics_access: MetricsAccess,
 }
 
 impl Default for ServerSection {
@@ -61,6 +65,7 @@ impl Default for ServerSection {
             stream_window_kb: 1_024,
             connection_window_kb: 4_096,
             shutdown_grace_ms: 10_000,
+            metrics_access: MetricsAccess::Loopback,
         }
     }
 }
@@ -126,6 +131,93 @@ impl Default for StorageSection {
     }
 }
 
+/// `[auth]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each key is documented once, in `keys`")]
+pub struct AuthSection {
+    pub jwt_secret: SecretText,
+    pub jwt_keys: Vec<String>,
+    pub jwks_file: String,
+    pub jwks_url: String,
+    pub jwks_algorithms: Vec<JwtAlgorithm>,
+    pub jwks_refresh_s: u64,
+    pub jwks_min_interval_s: u64,
+    pub jwks_timeout_ms: u64,
+    pub issuers: Vec<String>,
+    pub audiences: Vec<String>,
+    pub leeway_s: u64,
+    pub max_token_bytes: usize,
+    pub token_cache_entries: u64,
+    pub token_lifetime_s: u64,
+    pub refresh_lifetime_s: u64,
+    pub unknown_users: UnknownUsers,
+    pub max_failures_per_address: u32,
+    pub max_failures_per_account: u32,
+    pub failure_window_s: u64,
+}
+
+impl Default for AuthSection {
+    fn default() -> Self {
+        Self {
+            jwt_secret: SecretText::default(),
+            jwt_keys: Vec::new(),
+            jwks_file: String::new(),
+            jwks_url: String::new(),
+            jwks_algorithms: vec![JwtAlgorithm::Rs256, JwtAlgorithm::Es256, JwtAlgorithm::EdDsa],
+            jwks_refresh_s: 300,
+            jwks_min_interval_s: 10,
+            jwks_timeout_ms: 5_000,
+            issuers: Vec::new(),
+            audiences: Vec::new(),
+            leeway_s: 30,
+            max_token_bytes: 8_192,
+            token_cache_entries: 50_000,
+            token_lifetime_s: 900,
+            refresh_lifetime_s: 30 * 86_400,
+            unknown_users: UnknownUsers::Refuse,
+            max_failures_per_address: 60,
+            max_failures_per_account: 10,
+            failure_window_s: 60,
+        }
+    }
+}
+
+/// `[tls]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each key is documented once, in `keys`")]
+pub struct TlsSection {
+    pub cert_file: String,
+    pub key_file: String,
+    pub client_ca_file: String,
+    pub client_auth: ClientAuth,
+    pub client_identity: ClientIdentity,
+    pub required: bool,
+    pub handshake_timeout_ms: u64,
+    pub reload_interval_ms: u64,
+}
+
+impl TlsSection {
+    /// Whether connections are encrypted.
+    pub fn is_on(&self) -> bool {
+        !self.cert_file.is_empty()
+    }
+}
+
+impl Default for TlsSection {
+    fn default() -> Self {
+        Self {
+            cert_file: String::new(),
+            key_file: String::new(),
+            client_ca_file: String::new(),
+            client_auth: ClientAuth::None,
+            client_identity: ClientIdentity::None,
+            required: false,
+            handshake_timeout_ms: 10_000,
+            reload_interval_ms: 1_000,
+        }
+    }
+}
+
 /// `[limits]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "each key is documented once, in `keys`")]
@@ -140,6 +232,17 @@ pub struct LimitsSection {
     pub max_nesting_depth: usize,
     pub max_write_bytes: usize,
     pub statement_timeout_ms: u64,
+    pub user_calls_per_s: u32,
+    pub user_call_burst: u32,
+    pub user_concurrent_calls: usize,
+    pub user_streams: usize,
+    pub address_calls_per_s: u32,
+    pub address_call_burst: u32,
+    pub address_concurrent_calls: usize,
+    pub address_streams: usize,
+    pub address_connections: usize,
+    pub max_tracked: usize,
+    pub exempt_loopback: bool,
 }
 
 impl Default for LimitsSection {
@@ -156,6 +259,19 @@ impl Default for LimitsSection {
             max_nesting_depth: 200,
             max_write_bytes: 64 * MIB,
             statement_timeout_ms: 60_000,
+            // What a person with several devices does not reach. Services are not limited as users.
+            user_calls_per_s: 1_000,
+            user_call_burst: 2_000,
+            user_concurrent_calls: 500,
+            user_streams: 200,
+            // What a back end, or the users behind one router, do not reach.
+            address_calls_per_s: 20_000,
+            address_call_burst: 40_000,
+            address_concurrent_calls: 5_000,
+            address_streams: 10_000,
+            address_connections: 2_000,
+            max_tracked: 100_000,
+            exempt_loopback: true,
         }
     }
 }
@@ -254,6 +370,21 @@ impl Default for LiveSection {
             log_retention_s: 86_400,
             log_retention_bytes: 1024 * MIB as u64,
         }
+    }
+}
+
+/// `[audit]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each key is documented once, in `keys`")]
+pub struct AuditSection {
+    pub max_records: usize,
+    pub max_age_s: u64,
+    pub notice_interval_s: u64,
+}
+
+impl Default for AuditSection {
+    fn default() -> Self {
+        Self { max_records: 50_000, max_age_s: 90 * 86_400, notice_interval_s: 60 }
     }
 }
 
@@ -365,6 +496,66 @@ names! {
     }
 }
 
+names! {
+    /// An algorithm that tokens are signed with.
+    JwtAlgorithm {
+        /// HMAC with SHA-256: whoever can verify a token can make one.
+        Hs256 = "HS256",
+        /// RSA, PKCS #1 v1.5, with SHA-256.
+        Rs256 = "RS256",
+        /// ECDSA on P-256 with SHA-256.
+        Es256 = "ES256",
+        /// Ed25519.
+        EdDsa = "EdDSA",
+    }
+}
+
+names! {
+    /// What becomes of `x-user-id` that names no user.
+    UnknownUsers {
+        /// The call is refused.
+        Refuse = "refuse",
+        /// The call acts for it.
+        Accept = "accept",
+    }
+}
+
+names! {
+    /// Whether clients show a certificate.
+    ClientAuth {
+        /// They are not asked for one.
+        None = "none",
+        /// They may; a wrong one is refused.
+        Optional = "optional",
+        /// They must.
+        Required = "required",
+    }
+}
+
+names! {
+    /// What names the user in a client's certificate.
+    ClientIdentity {
+        /// Nothing.
+        None = "none",
+        /// The subject's common name.
+        CommonName = "common_name",
+        /// A URI among the subject's alternative names.
+        Uri = "uri",
+    }
+}
+
+names! {
+    /// Who may read metrics.
+    MetricsAccess {
+        /// This machine; others need a credential.
+        Loopback = "loopback",
+        /// Whoever has a credential.
+        Credential = "credential",
+        /// Everybody.
+        Open = "open",
+    }
+}
+
 impl From<RoleName> for Role {
     fn from(name: RoleName) -> Self {
         match name {
@@ -439,6 +630,11 @@ impl Config {
                 threads: self.live.threads,
                 log_retention_s: self.live.log_retention_s,
                 log_retention_bytes: self.live.log_retention_bytes,
+            },
+            audit: AuditSettings {
+                max_records: self.audit.max_records,
+                max_age_s: self.audit.max_age_s,
+                notice_interval_s: self.audit.notice_interval_s,
             },
             node_id: self.server.node_id,
         }
