@@ -6,10 +6,12 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::{
     client::{Client, Limits, Shared},
-    endpoint,
+    credential::{AccessToken, BoxError, Credential, TokenSource},
+    endpoint::Address,
     error::{Error, Result, root_cause},
-    identity::{Credential, Identity},
+    identity::Identity,
     retry::{RetryPolicy, Safety, with_retries},
+    tls::{Connector, Tls},
 };
 
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,8 +29,8 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// # async fn example() -> Result<(), kalam_link::Error> {
 /// use std::time::Duration;
 ///
-/// let client = kalam_link::Client::builder("http://db.example:2900")
-///     .token("eyJhbGciOi…")
+/// let client = kalam_link::Client::builder("https://db.example:2900")
+///     .api_key("kdb_…")
 ///     .user("alice")
 ///     .namespace("chat")
 ///     .timeout(Duration::from_secs(10))
@@ -42,6 +44,8 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct ClientBuilder {
     endpoint: String,
     identity: Identity,
+    tls: Option<Tls>,
+    plaintext_secrets: bool,
     namespace: String,
     timeout: Option<Duration>,
     connect_timeout: Duration,
@@ -55,6 +59,8 @@ impl ClientBuilder {
         ClientBuilder {
             endpoint,
             identity: Identity::default(),
+            tls: None,
+            plaintext_secrets: false,
             namespace: String::new(),
             timeout: None,
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
@@ -70,15 +76,61 @@ impl ClientBuilder {
         self
     }
 
-    /// A bearer token (JWT), instead of an API key.
-    pub fn token(mut self, token: impl Into<String>) -> Self {
-        self.identity.credential = Credential::Token(token.into());
+    /// A bearer token (JWT). Of this and the three that follow, the one named last counts.
+    pub fn token(self, token: impl Into<String>) -> Self {
+        self.credential(Credential::Token(token.into().into()))
+    }
+
+    /// An API key.
+    pub fn api_key(self, key: impl Into<String>) -> Self {
+        self.credential(Credential::ApiKey(key.into().into()))
+    }
+
+    /// A name and a password, which the client exchanges for a session (`AuthService.Login`). It refreshes its tokens
+    /// before they expire, and once after the server has refused one; where the session cannot be refreshed it logs in
+    /// again. [`ClientBuilder::connect`] logs in at once, so that a wrong password is known there.
+    pub fn login(self, username: impl Into<String>, password: impl Into<String>) -> Self {
+        let source = TokenSource::login(username.into(), password.into().into());
+        self.credential(Credential::Renewed(source.into()))
+    }
+
+    /// Where bearer tokens come from: asked for the first one, for the next before one expires, and once when the server
+    /// has refused one. Of many calls at once only one asks.
+    ///
+    /// ```no_run
+    /// use std::{error::Error, time::Duration};
+    ///
+    /// use kalam_link::{AccessToken, Client};
+    ///
+    /// # async fn ask_my_service() -> Result<String, std::io::Error> { Ok(String::new()) }
+    /// async fn token() -> Result<AccessToken, Box<dyn Error + Send + Sync>> {
+    ///     Ok(AccessToken::new(ask_my_service().await?).expires_in(Duration::from_secs(300)))
+    /// }
+    ///
+    /// # async fn example() -> Result<(), kalam_link::Error> {
+    /// let client = Client::builder("https://db.example:2900").token_provider(token).connect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn token_provider<F, R>(self, provider: F) -> Self
+    where
+        F: Fn() -> R + Send + Sync + 'static,
+        R: Future<Output = Result<AccessToken, BoxError>> + Send + 'static,
+    {
+        self.credential(Credential::Renewed(TokenSource::provider(provider).into()))
+    }
+
+    /// How the connection is encrypted. Default: as [`Tls::new`] for an address that begins with `https://`, not at all
+    /// for others. With it, an address without a scheme is `https`.
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
         self
     }
 
-    /// An API key, instead of a token.
-    pub fn api_key(mut self, key: impl Into<String>) -> Self {
-        self.identity.credential = Credential::ApiKey(key.into());
+    /// Whether credentials and passwords are sent over a connection to another machine that is not encrypted, where
+    /// whoever is between can read them. Default: false, which is an error. For networks that are encrypted themselves.
+    pub fn allow_plaintext_secrets(mut self, allowed: bool) -> Self {
+        self.plaintext_secrets = allowed;
         self
     }
 
@@ -126,33 +178,35 @@ impl ClientBuilder {
         self
     }
 
-    /// Connects.
+    /// Connects, and logs in where that is the credential.
     ///
     /// # Errors
     /// [`Error::Configuration`] for settings that are not possible, [`Error::Connection`] when the server cannot be
-    /// reached within the attempts of the retry policy.
+    /// reached within the attempts of the retry policy. Those of the server for a login that it refuses, and
+    /// [`Error::Credential`] when there is no token to be had.
     pub async fn connect(self) -> Result<Client> {
-        let url = endpoint::normalise(&self.endpoint)?;
-        let endpoint = self.transport(&url)?;
+        let transport = self.transport()?;
+        let url = transport.address.url.clone();
         let first = with_retries(&self.retry, Safety::Once, |_| async {
             let refused = |error: tonic::transport::Error| Error::Connection {
                 endpoint: url.clone(),
                 message: root_cause(&error),
             };
-            endpoint.connect().await.map_err(refused)
+            transport.connect().await.map_err(refused)
         })
         .await?;
-        self.client(url, endpoint, Some(first))
+        let client = self.client(&transport, Some(first))?;
+        client.prepare_credential().await?;
+        Ok(client)
     }
 
-    /// Makes a client that connects with its first call. Must be called within a Tokio runtime.
+    /// Makes a client that connects, and logs in, with its first call. Must be called within a Tokio runtime.
     ///
     /// # Errors
     /// [`Error::Configuration`] for settings that are not possible.
     pub fn connect_lazy(self) -> Result<Client> {
-        let url = endpoint::normalise(&self.endpoint)?;
-        let endpoint = self.transport(&url)?;
-        self.client(url, endpoint, None)
+        let transport = self.transport()?;
+        self.client(&transport, None)
     }
 
     /// The same settings for another server.
@@ -175,23 +229,65 @@ impl ClientBuilder {
         self.timeout
     }
 
-    fn transport(&self, url: &str) -> Result<Endpoint> {
+    /// Whether secrets may be sent to an address.
+    pub(crate) fn may_send_secrets(&self, address: &Address) -> bool {
+        self.plaintext_secrets || address.is_private()
+    }
+
+    fn credential(mut self, credential: Credential) -> Self {
+        self.identity.credential = credential;
+        self
+    }
+
+    fn transport(&self) -> Result<Transport> {
+        let address = Address::parse(&self.endpoint, self.tls.is_some())?;
+        let tls = match (&self.tls, address.tls) {
+            (Some(tls), _) => Some(tls.connector(&address, self.connect_timeout)?),
+            (None, true) => Some(Tls::new().connector(&address, self.connect_timeout)?),
+            (None, false) => None,
+        };
+        let url = &address.url;
         let endpoint = Endpoint::from_shared(url.to_owned())
             .and_then(|endpoint| endpoint.user_agent(concat!("kalam-link/", env!("CARGO_PKG_VERSION"))))
             .map_err(|error| Error::configuration(format!("{url}: {}", root_cause(&error))))?;
-        Ok(endpoint
-            .connect_timeout(self.connect_timeout)
+        let endpoint = endpoint
             .tcp_nodelay(true)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT))
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
+        // With TLS the connector itself has the time-out, so that what it says is known as a failure to connect.
+        let endpoint = if tls.is_some() { endpoint } else { endpoint.connect_timeout(self.connect_timeout) };
+        Ok(Transport { address, endpoint, tls })
     }
 
-    fn client(self, url: String, endpoint: Endpoint, first: Option<Channel>) -> Result<Client> {
+    fn client(self, transport: &Transport, first: Option<Channel>) -> Result<Client> {
         let lazy = self.connections - usize::from(first.is_some());
-        let channels = first.into_iter().chain((0..lazy).map(|_| endpoint.connect_lazy())).collect();
+        let channels = first.into_iter().chain((0..lazy).map(|_| transport.connect_lazy())).collect();
         let (identity, namespace) = (self.identity.clone(), self.namespace.clone());
-        Client::new(Shared::new(url.into(), channels, self), identity, namespace)
+        Client::new(Shared::new(transport.address.clone(), channels, self), identity, namespace)
+    }
+}
+
+/// Where to connect to, and how.
+struct Transport {
+    address: Address,
+    endpoint: Endpoint,
+    tls: Option<Connector>,
+}
+
+impl Transport {
+    async fn connect(&self) -> Result<Channel, tonic::transport::Error> {
+        match &self.tls {
+            Some(tls) => self.endpoint.connect_with_connector(tls.service()).await,
+            None => self.endpoint.connect().await,
+        }
+    }
+
+    fn connect_lazy(&self) -> Channel {
+        match &self.tls {
+            Some(tls) => self.endpoint.connect_with_connector_lazy(tls.service()),
+            None => self.endpoint.connect_lazy(),
+        }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    future::Future,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -11,17 +10,25 @@ use std::{
 };
 
 use kalamdb_proto::v1::{
-    admin_service_client::AdminServiceClient, flush_service_client::FlushServiceClient,
-    query_service_client::QueryServiceClient, subscribe_service_client::SubscribeServiceClient,
+    admin_service_client::AdminServiceClient, auth_service_client::AuthServiceClient,
+    flush_service_client::FlushServiceClient, query_service_client::QueryServiceClient,
+    subscribe_service_client::SubscribeServiceClient,
 };
-use tonic::{Extensions, Request, Response, Status, metadata::MetadataMap, transport::Channel};
+use tonic::{
+    Extensions, Request, Response, Status,
+    metadata::{AsciiMetadataValue, MetadataMap},
+    transport::Channel,
+};
 
 use crate::{
     admin::Admin,
+    auth::Auth,
     builder::ClientBuilder,
+    credential::{Credential, TokenSource},
+    endpoint::Address,
     error::{Error, Result},
     flush::{FlushAll, FlushTable},
-    identity::{Credential, Identity},
+    identity::Identity,
     query::Query,
     result::StatementResult,
     retry::{RetryPolicy, Safety, with_retries},
@@ -46,6 +53,8 @@ pub struct Client {
 /// What clones share.
 pub(crate) struct Shared {
     endpoint: Arc<str>,
+    /// Whether secrets may be sent to it.
+    takes_secrets: bool,
     channels: Box<[Channel]>,
     next_channel: AtomicUsize,
     settings: ClientBuilder,
@@ -82,7 +91,7 @@ macro_rules! bounded {
     )*};
 }
 
-bounded! { QueryServiceClient FlushServiceClient AdminServiceClient SubscribeServiceClient }
+bounded! { QueryServiceClient FlushServiceClient AdminServiceClient AuthServiceClient SubscribeServiceClient }
 
 impl Limits {
     pub(crate) fn apply<C: Bounded>(&self, client: C) -> C {
@@ -91,8 +100,9 @@ impl Limits {
 }
 
 impl Shared {
-    pub(crate) fn new(endpoint: Arc<str>, channels: Box<[Channel]>, settings: ClientBuilder) -> Self {
-        Shared { endpoint, channels, next_channel: AtomicUsize::new(0), settings }
+    pub(crate) fn new(address: Address, channels: Box<[Channel]>, settings: ClientBuilder) -> Self {
+        let takes_secrets = settings.may_send_secrets(&address);
+        Shared { endpoint: address.url.into(), takes_secrets, channels, next_channel: AtomicUsize::new(0), settings }
     }
 
     fn channel(&self) -> Channel {
@@ -119,8 +129,14 @@ impl Client {
     }
 
     pub(crate) fn new(shared: Shared, identity: Identity, namespace: String) -> Result<Client> {
-        let context = Context { metadata: identity.metadata()?, identity, namespace };
-        Ok(Client { shared: Arc::new(shared), context: Arc::new(context) })
+        let metadata = identity.metadata()?;
+        let secret = identity.credential.name();
+        let context = Context { metadata, identity, namespace };
+        let client = Client { shared: Arc::new(shared), context: Arc::new(context) };
+        match secret {
+            Some(secret) => client.check_private(secret).map(|()| client),
+            None => Ok(client),
+        }
     }
 
     /// The same connection, acting for another user.
@@ -131,15 +147,33 @@ impl Client {
         self.with_context(Context { identity, metadata, namespace: self.context.namespace.clone() })
     }
 
-    /// The same connection with another bearer token.
+    /// The same connection with a bearer token, in place of the credential.
     ///
     /// # Errors
-    /// [`Error::Configuration`] when the token has a character that cannot be sent.
+    /// [`Error::Configuration`] when the token has a character that cannot be sent, or would be sent unencrypted to
+    /// another machine.
     pub fn with_token(&self, token: impl Into<String>) -> Result<Client> {
-        let credential = Credential::Token(token.into());
-        let identity = Identity { credential, user: self.context.identity.user.clone() };
-        let metadata = identity.metadata()?;
-        Ok(self.with_context(Context { identity, metadata, namespace: self.context.namespace.clone() }))
+        self.with_credential(Credential::Token(token.into().into()))
+    }
+
+    /// The same connection with an API key, in place of the credential.
+    ///
+    /// # Errors
+    /// As [`Client::with_token`].
+    pub fn with_api_key(&self, key: impl Into<String>) -> Result<Client> {
+        self.with_credential(Credential::ApiKey(key.into().into()))
+    }
+
+    /// The same connection with a session of this name and password, in place of the credential; see
+    /// [`ClientBuilder::login`]. It begins now.
+    ///
+    /// # Errors
+    /// As [`Auth::login`].
+    pub async fn with_login(&self, username: impl Into<String>, password: impl Into<String>) -> Result<Client> {
+        let source = TokenSource::login(username.into(), password.into().into());
+        let client = self.with_credential(Credential::Renewed(source.into()))?;
+        client.prepare_credential().await?;
+        Ok(client)
     }
 
     /// The same connection, with another namespace for unqualified table names; empty for none.
@@ -151,12 +185,13 @@ impl Client {
         })
     }
 
-    /// A connection to another server with the settings, identity and namespace of this one.
+    /// A connection to another server with the settings, identity and namespace of this one. The other server gets the
+    /// credential: name only one that may have it.
     ///
     /// # Errors
     /// As [`ClientBuilder::connect`].
     pub async fn reconnect(&self, endpoint: impl Into<String>) -> Result<Client> {
-        let (identity, namespace) = (self.context.identity.clone(), self.context.namespace.clone());
+        let (identity, namespace) = (self.context.identity.elsewhere(), self.context.namespace.clone());
         self.shared.settings.clone().elsewhere(endpoint.into(), identity, namespace).connect().await
     }
 
@@ -215,7 +250,12 @@ impl Client {
         FlushAll::new(self)
     }
 
-    /// Administration: the catalog, storages, jobs, the settings and the server itself.
+    /// Sessions, and who the caller is.
+    pub fn auth(&self) -> Auth {
+        Auth::new(self.clone())
+    }
+
+    /// Administration: the catalog, users, storages, jobs, the settings and the server itself.
     pub fn admin(&self) -> Admin {
         Admin::new(self.clone())
     }
@@ -284,19 +324,10 @@ impl Client {
         let mut message = Some(message);
         with_retries(policy, safety, |last| {
             let copy = if last { message.take() } else { message.clone() };
-            let attempt = copy.map(|copy| {
-                let mut request = Request::from_parts(self.context.metadata.clone(), Extensions::default(), copy);
-                if let Some(deadline) = deadline {
-                    request.set_timeout(deadline);
-                }
-                call(self.shared.channel(), self.shared.settings.limits(), request)
-            });
+            let attempt = copy.map(|copy| self.attempt(&call, copy, deadline));
             async move {
                 match attempt {
-                    Some(attempt) => match attempt.await {
-                        Ok(response) => Ok(response.into_inner()),
-                        Err(status) => Err(Error::from_status(status, &self.shared.endpoint, deadline)),
-                    },
+                    Some(attempt) => attempt.await,
                     None => Err(Error::protocol("no attempt follows the last one")),
                 }
             }
@@ -304,8 +335,115 @@ impl Client {
         .await
     }
 
+    /// Makes one call, with a token that is valid. One that the server refuses is replaced by another once: a call
+    /// without a valid credential has done nothing, so that any may be repeated.
+    async fn attempt<Q, R, F>(
+        &self,
+        call: &impl Fn(Channel, Limits, Request<Q>) -> F,
+        message: Q,
+        deadline: Option<Duration>,
+    ) -> Result<R>
+    where
+        Q: Clone,
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        let Some(source) = self.context.identity.token_source() else {
+            return self.send(call, self.context.metadata.clone(), message, deadline).await;
+        };
+        let token = within(deadline, source.token(|| self.anonymous())).await?;
+        let copy = message.clone();
+        match self.send(call, self.authorized(token.header.clone()), message, deadline).await {
+            Err(error) if error.asks_for_another_token() => {
+                let token = within(deadline, source.token_after(Some(&token), || self.anonymous())).await?;
+                self.send(call, self.authorized(token.header), copy, deadline).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn send<Q, R, F>(
+        &self,
+        call: &impl Fn(Channel, Limits, Request<Q>) -> F,
+        metadata: MetadataMap,
+        message: Q,
+        deadline: Option<Duration>,
+    ) -> Result<R>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        let mut request = Request::from_parts(metadata, Extensions::default(), message);
+        if let Some(deadline) = deadline {
+            request.set_timeout(deadline);
+        }
+        match call(self.shared.channel(), self.shared.settings.limits(), request).await {
+            Ok(response) => Ok(response.into_inner()),
+            Err(status) => Err(Error::from_status(status, &self.shared.endpoint, deadline)),
+        }
+    }
+
+    fn authorized(&self, header: AsciiMetadataValue) -> MetadataMap {
+        let mut metadata = self.context.metadata.clone();
+        metadata.insert("authorization", header);
+        metadata
+    }
+
+    /// The same connection, for nobody.
+    pub(crate) fn anonymous(&self) -> Client {
+        let (identity, metadata) = (Identity::default(), MetadataMap::new());
+        self.with_context(Context { identity, metadata, namespace: String::new() })
+    }
+
+    /// Has a token ready, where one is to be had.
+    pub(crate) async fn prepare_credential(&self) -> Result<()> {
+        match self.context.identity.token_source() {
+            Some(source) => source.token(|| self.anonymous()).await.map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether another token can be had when this one has expired.
+    pub(crate) fn renews_tokens(&self) -> bool {
+        self.context.identity.token_source().is_some()
+    }
+
+    /// The session was ended.
+    pub(crate) fn forget_session(&self) {
+        if let Some(source) = self.context.identity.token_source() {
+            source.forget();
+        }
+    }
+
+    /// Refuses to send a secret where others can read it.
+    pub(crate) fn check_private(&self, secret: &str) -> Result<()> {
+        if self.shared.takes_secrets {
+            return Ok(());
+        }
+        let endpoint = &self.shared.endpoint;
+        Err(Error::configuration(format!(
+            "{secret} would be sent to {endpoint} unencrypted, where others can read it: use https://, or allow it with \
+             allow_plaintext_secrets when the network itself is encrypted"
+        )))
+    }
+
+    fn with_credential(&self, credential: Credential) -> Result<Client> {
+        if let Some(secret) = credential.name() {
+            self.check_private(secret)?;
+        }
+        let identity = Identity { credential, user: self.context.identity.user.clone() };
+        let metadata = identity.metadata()?;
+        Ok(self.with_context(Context { identity, metadata, namespace: self.context.namespace.clone() }))
+    }
+
     fn with_context(&self, context: Context) -> Client {
         Client { shared: Arc::clone(&self.shared), context: Arc::new(context) }
+    }
+}
+
+/// Bounds the time for having a token as that of the call.
+async fn within<T>(limit: Option<Duration>, work: impl Future<Output = Result<T>>) -> Result<T> {
+    match limit {
+        None => work.await,
+        Some(after) => tokio::time::timeout(after, work).await.unwrap_or(Err(Error::Timeout { after })),
     }
 }
 

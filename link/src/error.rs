@@ -25,6 +25,13 @@ pub enum Error {
         /// What is wrong and what is expected.
         message: String,
     },
+    /// No token could be had: what [`ClientBuilder::token_provider`](crate::ClientBuilder::token_provider) was given
+    /// failed. Nothing was sent.
+    #[error("no token could be had: {message}")]
+    Credential {
+        /// What it said.
+        message: String,
+    },
     /// No connection could be made; nothing was sent.
     #[error("cannot connect to {endpoint}: {message}")]
     Connection {
@@ -126,6 +133,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Configuration { .. } => ErrorKind::Configuration,
+            Error::Credential { .. } => ErrorKind::Unauthenticated,
             Error::Connection { .. } => ErrorKind::Connection,
             Error::ConnectionLost { .. } => ErrorKind::Unavailable,
             Error::Timeout { .. } => ErrorKind::Timeout,
@@ -212,6 +220,13 @@ impl Error {
         self.nothing_was_sent() || (self.kind() == ErrorKind::Unavailable && self.reason() != Some("STORE_POISONED"))
     }
 
+    /// Whether the server did not accept the credential, and may accept another one of the same user. Who is disabled, or
+    /// whose credential was taken away while the call was under way, is told so.
+    pub(crate) fn asks_for_another_token(&self) -> bool {
+        const FINAL: [&str; 2] = ["CREDENTIAL_REVOKED", "USER_DISABLED"];
+        self.code() == Some(Code::Unauthenticated) && self.reason().is_none_or(|reason| !FINAL.contains(&reason))
+    }
+
     pub(crate) fn from_status(status: Status, endpoint: &str, waited: Option<Duration>) -> Error {
         let mut source = status.source();
         while let Some(cause) = source {
@@ -250,7 +265,7 @@ impl Error {
             "CHANGES_EXPIRED" | "SCHEMA_CHANGED" => Code::FailedPrecondition,
             "SLOW_CONSUMER" | "TOO_MANY_LIVE_QUERIES" | "QUERY_MEMORY_EXCEEDED" => Code::ResourceExhausted,
             "PERMISSION_DENIED" => Code::PermissionDenied,
-            "UNAUTHENTICATED" => Code::Unauthenticated,
+            "UNAUTHENTICATED" | "CREDENTIAL_REVOKED" | "CREDENTIAL_EXPIRED" | "USER_DISABLED" => Code::Unauthenticated,
             "SHUTTING_DOWN" | "STORE_POISONED" | "STORAGE_UNREACHABLE" => Code::Unavailable,
             "CORRUPTION" => Code::DataLoss,
             _ => Code::Unknown,

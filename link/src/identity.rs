@@ -1,22 +1,13 @@
 //! Who a call comes from and whom it acts for, as gRPC metadata.
 
-use std::fmt;
+use std::sync::Arc;
 
 use tonic::metadata::{AsciiMetadataValue, BinaryMetadataValue, MetadataMap};
 
-use crate::error::{Error, Result};
-
-/// How a client proves who it is.
-#[derive(Clone, Default)]
-pub(crate) enum Credential {
-    /// Not at all: what a `--dev` server accepts from its own machine.
-    #[default]
-    None,
-    /// A JWT.
-    Token(String),
-    /// An API key.
-    ApiKey(String),
-}
+use crate::{
+    credential::{self, Credential, TokenSource},
+    error::Result,
+};
 
 /// Credential and user together.
 #[derive(Clone, Debug, Default)]
@@ -26,16 +17,16 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// The metadata that every call carries.
+    /// The metadata that every call carries. A token that expires is not part of it: it is added at each call.
     pub(crate) fn metadata(&self) -> Result<MetadataMap> {
         let mut metadata = MetadataMap::new();
         match &self.credential {
-            Credential::None => {}
+            Credential::None | Credential::Renewed(_) => {}
             Credential::Token(token) => {
-                metadata.insert("authorization", secret(&format!("Bearer {token}"), "token")?);
+                metadata.insert("authorization", credential::bearer(token)?);
             }
             Credential::ApiKey(key) => {
-                metadata.insert("x-api-key", secret(key, "API key")?);
+                metadata.insert("x-api-key", credential::header(key.expose(), "API key")?);
             }
         }
         if let Some(user) = &self.user {
@@ -51,23 +42,22 @@ impl Identity {
         }
         Ok(metadata)
     }
-}
 
-fn secret(text: &str, what: &str) -> Result<AsciiMetadataValue> {
-    // The text is not part of the message: errors end up in logs.
-    let mut value = AsciiMetadataValue::try_from(text)
-        .map_err(|_| Error::configuration(format!("the {what} has a character that cannot be sent")))?;
-    value.set_sensitive(true);
-    Ok(value)
-}
+    /// The same for another server, which must not get the tokens of this one.
+    pub(crate) fn elsewhere(&self) -> Identity {
+        let credential = match &self.credential {
+            Credential::Renewed(source) => Credential::Renewed(source.elsewhere()),
+            same => same.clone(),
+        };
+        Identity { credential, user: self.user.clone() }
+    }
 
-impl fmt::Debug for Credential {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Credential::None => "None",
-            Credential::Token(_) => "Token(…)",
-            Credential::ApiKey(_) => "ApiKey(…)",
-        })
+    /// Where the tokens come from, if they are not always the same.
+    pub(crate) fn token_source(&self) -> Option<&Arc<TokenSource>> {
+        match &self.credential {
+            Credential::Renewed(source) => Some(source),
+            _ => None,
+        }
     }
 }
 

@@ -39,11 +39,12 @@
 //! | part | what it offers |
 //! | --- | --- |
 //! | [`Client`], [`ClientBuilder`], [`Query`] | connecting and running SQL |
+//! | [`Tls`], [`AccessToken`], [`Auth`] | encryption, tokens, logging in |
 //! | [`Value`], [`SqlType`], [`FromValue`], [`IntoParams`] | values, exact for every SQL type, and conversions |
 //! | [`Rows`], [`Row`], [`StatementResult`], [`ResultStream`] | results |
 //! | [`Error`], [`ErrorKind`] | what went wrong, with the server's stable reason and the place in the statement |
 //! | [`FlushTable`], [`FlushAll`], [`FlushStream`] | moving rows to Parquet files, with progress |
-//! | [`Admin`] | namespaces, tables, storages, jobs, live queries, settings, the server itself |
+//! | [`Admin`] | namespaces, tables, users, storages, jobs, live queries, settings, the server itself |
 //! | [`Subscribe`], [`Subscription`], [`SubscriptionEvent`] | live queries: rows, then their changes |
 //! | [`RetryPolicy`] | what is retried, and how |
 //! | [`sql`] | splitting text into tokens and statements |
@@ -54,12 +55,14 @@
 //! * `process`: [`process`], a real server as a child process, for integration tests.
 
 mod admin;
+mod auth;
 #[cfg(feature = "arrow")]
 mod batch;
 mod builder;
 mod client;
 mod column;
 mod convert;
+mod credential;
 pub mod datetime;
 mod endpoint;
 mod error;
@@ -75,6 +78,7 @@ mod row;
 pub mod sql;
 mod stream;
 mod subscribe;
+mod tls;
 mod value;
 
 pub use admin::{
@@ -82,11 +86,13 @@ pub use admin::{
     NewStorage, PartitionStats, SchemaVersion, Segment, ServerInfo, Setting, Storage, StorageChanges, StorageType,
     Table, TableColumn, TableType, TierStats,
 };
+pub use auth::{Auth, CredentialKind, SessionTokens, UserIdentity, WhoAmI};
 #[cfg(feature = "arrow")]
 pub use batch::ArrowRows;
 pub use builder::ClientBuilder;
 pub use client::Client;
 pub use column::{Column, Columns, SqlType};
+pub use credential::AccessToken;
 pub use error::{Error, ErrorKind, Result, ServerError};
 pub use flush::{
     AllTablesFlushed, FlushAll, FlushEvent, FlushFinished, FlushStarted, FlushStream, FlushTable, PartitionFailed,
@@ -102,5 +108,6 @@ pub use subscribe::{
     Change, ChangeType, CommitChanges, InitialRows, LiveCall, LiveQuery, SlowConsumer, Subscribe, Subscription,
     SubscriptionEvent,
 };
+pub use tls::Tls;
 pub use uuid::Uuid;
 pub use value::{ConversionError, FromValue, Interval, IntoParams, Value};

@@ -37,8 +37,12 @@ const INTERRUPTED: &str = "INTERRUPTED";
 /// [`SubscriptionEvent::Reset`] says that all rows handed out before are void, and rows follow.
 /// [`Subscribe::reconnect`] sets how long this goes on.
 ///
+/// So it is when the client's token has expired and it has where to get another
+/// ([`ClientBuilder::login`](crate::ClientBuilder::login),
+/// [`ClientBuilder::token_provider`](crate::ClientBuilder::token_provider)).
+///
 /// Anything else ends it with the error and then `None`: `LIVE_QUERY_KILLED`, `TABLE_NOT_FOUND`, a right or a
-/// credential that is not valid any more. To go on later, also in another process, keep [`Subscription::token`] and
+/// credential that was taken away (`CREDENTIAL_REVOKED`, `USER_DISABLED`). To go on later, also in another process, keep [`Subscription::token`] and
 /// give it to [`Subscribe::resume_token`].
 ///
 /// # Reading slowly
@@ -139,7 +143,10 @@ impl Subscription {
 
     /// The call is over. Answers the error if it is not to be resumed.
     fn interrupted(&mut self, error: Error) -> Option<Error> {
-        if !can_resume(&error) || self.attempts.saturating_add(1) >= self.reconnect.max_attempts {
+        // Where the server has just been given another token, one more does not help.
+        let was_reading = matches!(self.state, State::Reading(_));
+        let expired = was_reading && self.client.renews_tokens() && error.asks_for_another_token();
+        if !(expired || can_resume(&error)) || self.attempts.saturating_add(1) >= self.reconnect.max_attempts {
             return self.end(error);
         }
         self.attempts += 1;
@@ -193,7 +200,7 @@ fn can_resume(error: &Error) -> bool {
     const RESUMABLE: [&str; 5] =
         ["SHUTTING_DOWN", "SLOW_CONSUMER", "SCHEMA_CHANGED", "TOO_MANY_LIVE_QUERIES", "TOO_MANY_REQUESTS"];
     error.is_transient()
-        || matches!(error, Error::Timeout { .. })
+        || matches!(error, Error::Timeout { .. } | Error::Credential { .. })
         || error.reason().is_some_and(|reason| RESUMABLE.contains(&reason))
 }
 
