@@ -8,7 +8,8 @@ use serde::Deserialize;
 /// SQL at the terminal and in scripts.
 ///
 /// Without --command and --file, statements are read from standard input; at a terminal that is a prompt. Defaults
-/// are in ~/.kalam/config.toml. Exit status: 0, 1 (a statement failed), 2 (usage), 3 (no connection).
+/// are in ~/.kalam/config.toml. Exit status: 0, 1 (a statement failed), 2 (usage), 3 (no connection, or no valid
+/// credential).
 #[derive(Debug, Parser)]
 #[command(name = "kalam-cli", version, disable_help_flag = true)]
 pub(crate) struct Args {
@@ -16,17 +17,45 @@ pub(crate) struct Args {
     #[arg(short, long)]
     pub(crate) user: Option<String>,
 
-    /// The server, such as http://127.0.0.1:2900
+    /// The server, such as https://db.example:2900 or http://127.0.0.1:2900
     #[arg(short, long)]
     pub(crate) host: Option<String>,
 
-    /// Bearer token (JWT)
-    #[arg(long, env = "KALAM_TOKEN", hide_env_values = true, conflicts_with = "apikey")]
+    /// Bearer token (JWT); better given as KALAM_TOKEN, since others can read command lines
+    #[arg(long, value_name = "JWT", conflicts_with_all = ["apikey", "password", "login"])]
     pub(crate) token: Option<String>,
 
-    /// API key
-    #[arg(long, value_name = "KEY")]
+    /// API key; better given as KALAM_APIKEY
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["password", "login"])]
     pub(crate) apikey: Option<String>,
+
+    /// Log in as --user; the password is asked for, or read from KALAM_PASSWORD
+    #[arg(long)]
+    pub(crate) password: bool,
+
+    /// Log in with this name, and act for --user if that is given; the password as with --password
+    #[arg(long, value_name = "NAME")]
+    pub(crate) login: Option<String>,
+
+    /// Encrypt the connection, and trust the certificates of this PEM file in place of the system's
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_ca: Option<PathBuf>,
+
+    /// Show the server this certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// The private key of --tls-cert (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+
+    /// The name that the server's certificate must be for, if it is not the host's
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tls_server_name: Option<String>,
+
+    /// Send credentials to another machine without encryption, where others may read them
+    #[arg(long)]
+    pub(crate) allow_plaintext: bool,
 
     /// Namespace of unqualified table names
     #[arg(short, long)]
@@ -129,6 +158,11 @@ mod tests {
             vec!["--color", "blue"],
             vec!["--live-changes", "0"],
             vec!["--live-timeout", "-1"],
+            vec!["--token", "t", "--apikey", "k"],
+            vec!["--token", "t", "--password"],
+            vec!["--apikey", "k", "--login", "n"],
+            vec!["--tls-cert", "c.pem"],
+            vec!["--tls-key", "k.pem"],
             vec!["x"],
         ] {
             let error = Args::try_parse_from(["kalam-cli"].into_iter().chain(wrong.clone())).unwrap_err();

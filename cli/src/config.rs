@@ -15,12 +15,22 @@ const FILE: &str = "config.toml";
 const HISTORY: &str = "history";
 
 /// What a first run writes.
-const INITIAL: &str = r#"# Defaults of kalam-cli. Flags and KALAM_TOKEN take precedence.
+const INITIAL: &str = r#"# Defaults of kalam-cli. Flags, KALAM_TOKEN, KALAM_APIKEY and KALAM_PASSWORD take precedence.
+# The credential (one of token, apikey, login) is for this host, and sent to no other.
 
 [connection]
 # host = "http://127.0.0.1:2900"
 # user = "alice"
 # token = "…"
+# apikey = "kdb_…"
+# login = "alice"    # the password is asked for
+# allow_plaintext = false
+
+[tls]
+# ca = "ca.pem"
+# cert = "client.pem"
+# key = "client-key.pem"
+# server_name = "db.example"
 
 [output]
 # format = "table"    # or "json", "csv"
@@ -32,6 +42,7 @@ const INITIAL: &str = r#"# Defaults of kalam-cli. Flags and KALAM_TOKEN take pre
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     pub(crate) connection: Connection,
+    pub(crate) tls: Tls,
     pub(crate) output: Output,
 }
 
@@ -42,6 +53,19 @@ pub(crate) struct Connection {
     pub(crate) host: Option<String>,
     pub(crate) user: Option<String>,
     pub(crate) token: Option<String>,
+    pub(crate) apikey: Option<String>,
+    pub(crate) login: Option<String>,
+    pub(crate) allow_plaintext: bool,
+}
+
+/// `[tls]`. Files are relative to the folder of the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Tls {
+    pub(crate) ca: Option<PathBuf>,
+    pub(crate) cert: Option<PathBuf>,
+    pub(crate) key: Option<PathBuf>,
+    pub(crate) server_name: Option<String>,
 }
 
 /// `[output]`
@@ -67,10 +91,11 @@ pub(crate) fn load(folder: &Path) -> Result<Config, String> {
     match fs::read_to_string(&path) {
         Ok(text) => {
             let config = parse(&text).map_err(|error| format!("{}: {error}", path.display()))?;
-            if config.connection.token.is_some() && is_readable_by_others(&path) {
-                eprintln!("warning: others can read the token in {0}; run: chmod 600 {0}", path.display());
+            let Connection { token, apikey, .. } = &config.connection;
+            if (token.is_some() || apikey.is_some()) && is_readable_by_others(&path) {
+                eprintln!("warning: others can read the credential in {0}; run: chmod 600 {0}", path.display());
             }
-            Ok(config)
+            Ok(Config { tls: config.tls.below(folder), ..config })
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let _ = create(folder, &path);
@@ -91,7 +116,29 @@ pub(crate) fn history(folder: &Path) -> Option<PathBuf> {
 }
 
 fn parse(text: &str) -> Result<Config, String> {
-    toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())
+    // The whole error shows the line it is about, which may be one with a secret.
+    let config: Config = toml::from_str(text).map_err(|error| match error.span() {
+        Some(span) => {
+            let before = text.get(..span.start).unwrap_or_default();
+            format!("line {}: {}", before.matches('\n').count() + 1, error.message())
+        }
+        None => error.message().to_owned(),
+    })?;
+    let Connection { token, apikey, login, .. } = &config.connection;
+    if [token, apikey, login].into_iter().flatten().count() > 1 {
+        return Err("[connection] has several of token, apikey and login; keep one".to_owned());
+    }
+    if config.tls.cert.is_some() != config.tls.key.is_some() {
+        return Err("[tls] needs cert and key together".to_owned());
+    }
+    Ok(config)
+}
+
+impl Tls {
+    fn below(self, folder: &Path) -> Tls {
+        let below = |path: Option<PathBuf>| path.map(|path| folder.join(path));
+        Tls { ca: below(self.ca), cert: below(self.cert), key: below(self.key), server_name: self.server_name }
+    }
 }
 
 fn create(folder: &Path, path: &Path) -> io::Result<()> {
@@ -126,8 +173,15 @@ fn is_readable_by_others(path: &Path) -> bool {
 
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let token = self.token.as_ref().map(|_| "…");
-        f.debug_struct("Connection").field("host", &self.host).field("user", &self.user).field("token", &token).finish()
+        let hidden = |secret: &Option<String>| secret.as_ref().map(|_| "…");
+        f.debug_struct("Connection")
+            .field("host", &self.host)
+            .field("user", &self.user)
+            .field("token", &hidden(&self.token))
+            .field("apikey", &hidden(&self.apikey))
+            .field("login", &self.login)
+            .field("allow_plaintext", &self.allow_plaintext)
+            .finish()
     }
 }
 

@@ -4,7 +4,7 @@ use std::{io, process::ExitCode};
 
 use kalam_link::{Error, ErrorKind};
 
-use crate::{escape, style::Style};
+use crate::{credential, escape, style::Style};
 
 /// The exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub(crate) enum Status {
 pub(crate) enum Failure {
     /// Flags, configuration or a file are not as they must be.
     Usage(String),
-    /// The server cannot be reached.
+    /// The server cannot be reached, or does not let the user in.
     Connection(Error),
     /// Results cannot be written.
     Output(io::Error),
@@ -41,6 +41,11 @@ impl Failure {
             Failure::Connection(error) => (error.to_string(), Status::Connection),
         };
         eprintln!("{} {}", style.error("error:"), escape::visible(&message));
+        if let Failure::Connection(error) = self
+            && let Some(advice) = credential::advice(error)
+        {
+            eprintln!("{advice}");
+        }
         status
     }
 }

@@ -1,9 +1,12 @@
 //! `kalam-cli`: SQL at the terminal and in scripts, over `kalam-link`.
 //!
-//! Exit status: 0 when all went well, 1 when a statement failed, 2 for wrong usage, 3 when there is no connection.
+//! Exit status: 0 when all went well, 1 when a statement failed, 2 for wrong usage, 3 when there is no connection or no
+//! valid credential.
 
 mod args;
+mod completion;
 mod config;
+mod credential;
 mod escape;
 mod exit;
 mod flush;
@@ -11,6 +14,7 @@ mod highlight;
 mod history;
 mod live;
 mod meta;
+mod password;
 mod prompt;
 mod render;
 mod repl;
@@ -44,7 +48,8 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<Status, Failure> {
-    let settings = Settings::new(args)?;
+    let mut settings = Settings::new(args)?;
+    settings.credential.complete()?;
     // Two threads: the connection must stay alive while the main one waits for a line.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -59,9 +64,10 @@ fn run(args: Args) -> Result<Status, Failure> {
 fn with_runtime(runtime: &tokio::runtime::Runtime, settings: Settings) -> Result<Status, Failure> {
     let client = runtime.block_on(connect(&settings))?;
     let interactive = matches!(settings.input, Input::Terminal);
-    let mut session = Session::new(client, &settings, interactive);
-    match &settings.input {
-        Input::Terminal => repl::run(runtime, &mut session, settings.history.as_deref()),
+    let (input, history) = (settings.input.clone(), settings.history.clone());
+    let mut session = Session::new(client, settings, interactive);
+    match &input {
+        Input::Terminal => repl::run(runtime, &mut session, history.as_deref()),
         Input::Commands(commands) => {
             for command in commands {
                 let status = runtime.block_on(script::run(&mut session, Source::text(command)))?;
@@ -82,6 +88,5 @@ fn with_runtime(runtime: &tokio::runtime::Runtime, settings: Settings) -> Result
 }
 
 async fn connect(settings: &Settings) -> Result<Client, Failure> {
-    let builder = settings.client();
-    builder.connect().await.map_err(Failure::Connection)
+    settings.client().connect().await.map_err(Failure::Connection)
 }

@@ -1,8 +1,8 @@
 //! Backslash commands.
 
-use std::io::{Write, stdout};
+mod connect;
 
-use kalam_link::ErrorKind;
+use std::io::{Write, stdout};
 
 use crate::{
     escape,
@@ -22,14 +22,39 @@ Statements end with a semicolon and may span lines.
                          move rows to Parquet files: of a table, of every one, or of those of the namespace;
                          Ctrl+C ends the waiting, not the flush
   \\health                 whether the server answers calls
-  \\connect [HOST] [USER]  connect to another server or as another user; - keeps the host
+  \\connect [HOST] [USER] [--login NAME | --apikey | --token | --same]
+                         connect to another server or as another user; - keeps the host or the user. What is
+                         secret is asked for. Another host gets the credential of this one only with --same
   SUBSCRIBE TO TABLE [WHERE ...], SUBSCRIBE SELECT ...
                          show the rows, and then every change of them, until Ctrl+C
   \\pause, \\continue      while subscribed: stop reading, and go on where that was
-  \\help, \\?               this text
+  \\help, \\?               this text; \\help users: users, API keys and rules
   \\quit, \\q               end; Ctrl+D does, too
 
-Ctrl+C cancels the running statement, and ends a subscription. Ctrl+R searches the history. Alt+Enter adds a line.
+Tab completes words. Ctrl+C cancels the running statement, and ends a subscription. Ctrl+R searches the history.
+Alt+Enter adds a line. Passwords, credentials and keys in statements do not come into the history.
+";
+
+const HELP_USERS: &str = "\
+Users, for roles dba and system. Roles are user, service, dba and system.
+
+  CREATE USER [IF NOT EXISTS] name [ID 'id'] [ROLE role] [PASSWORD '...'] [PERMISSIONS ('rule', ...)]
+    [METADATA '{json}'] [DISABLE]
+  ALTER USER name {ROLE role | PASSWORD '...' | PERMISSIONS (...) | METADATA '...' | ENABLE | DISABLE}
+  ALTER USER name RENAME TO name
+  DROP USER [IF EXISTS] name [CASCADE]          CASCADE: with the rows that are the user's
+  CREATE API KEY FOR USER name [NAME '...'] [EXPIRES IN '30 days' | EXPIRES '2030-01-01T00:00:00Z']
+                                                the key is shown once
+  SHOW USERS                                    SHOW API KEYS [FOR USER name]
+  REVOKE API KEY 'id'                           calls under way with it end at once
+  SELECT * FROM system.users                    INSERT, UPDATE and DELETE, too
+
+Rules let role user into SHARED tables with ACCESS restricted:
+
+  'ns.table'  'ns.messages.*'  'ns.*'           every row
+  'ns.table.owner = CURRENT_USER()'             the rows that fit: = <> < <= > >= IN (...) IS [NOT] NULL
+
+  SELECT * FROM system.audit ORDER BY 1 DESC    who did what
 ";
 
 /// Commands that are known by name but not offered yet.
@@ -45,6 +70,7 @@ pub(crate) async fn run(session: &mut Session, text: &str) -> Result<Flow, Failu
     let arguments: Vec<&str> = words.collect();
     match (name, arguments.as_slice()) {
         ("\\q" | "\\quit", []) => Ok(Flow::Quit),
+        ("\\help" | "\\?" | "\\h", ["users" | "user"]) => say(HELP_USERS.trim_end()),
         ("\\help" | "\\?" | "\\h", _) => say(HELP.trim_end()),
         ("\\health", []) => health(session).await,
         ("\\flush", arguments) => match flush::Order::parse(arguments, session.client.namespace()) {
@@ -73,7 +99,7 @@ pub(crate) async fn run(session: &mut Session, text: &str) -> Result<Flow, Failu
         }
         ("\\d", [table]) => session.execute(&format!("DESCRIBE {table}"), None).await,
         ("\\use", [namespace]) => use_namespace(session, namespace).await,
-        ("\\connect", arguments @ ([] | [_] | [_, _])) => connect(session, arguments).await,
+        ("\\connect", arguments) => connect::run(session, arguments).await,
         ("\\pause" | "\\continue", []) => wrong(&format!("{name} is for while a SUBSCRIBE runs")),
         (name, _) if LATER.contains(&name) => wrong(&format!("{name} is not supported by this version")),
         (name, _) => wrong(&format!("{name} is no command, or its arguments are wrong; \\help lists the commands")),
@@ -103,26 +129,6 @@ async fn health(session: &Session) -> Result<Flow, Failure> {
         Ok(status) => wrong(&format!("{} is not serving ({status:?})", session.client.endpoint())),
         Err(error) => Ok(session.fail(&error, "", None)),
     }
-}
-
-/// Without arguments, tells what the connection is.
-async fn connect(session: &mut Session, arguments: &[&str]) -> Result<Flow, Failure> {
-    let host = arguments.first().copied().filter(|host| *host != "-");
-    let client = match host {
-        None => session.client.clone(),
-        Some(host) => match session.client.reconnect(host).await {
-            Ok(client) => client,
-            Err(error) if error.kind() == ErrorKind::Configuration => return wrong(&error.to_string()),
-            Err(error) => return Ok(session.fail(&error, "", None)),
-        },
-    };
-    session.client = match arguments.get(1) {
-        Some(user) => client.for_user(*user),
-        None => client,
-    };
-    let user = session.client.user().map(|user| format!(" as {user}")).unwrap_or_default();
-    let text = format!("Connected to {}{user}.", session.client.endpoint());
-    say(&escape::visible(&text))
 }
 
 /// The new value of a switch: turned when no argument is given, none when the argument is wrong.

@@ -5,22 +5,27 @@ use std::{
     path::Path,
 };
 
-use reedline::{DefaultHinter, FileBackedHistory, Reedline, Signal};
+use reedline::{
+    ColumnarMenu, DefaultHinter, Emacs, FileBackedHistory, KeyCode, KeyModifiers, MenuBuilder, Reedline, ReedlineEvent,
+    ReedlineMenu, Signal, default_emacs_keybindings,
+};
 use tokio::runtime::Runtime;
 
 use crate::{
-    escape,
+    completion::WordCompleter,
+    credential, escape,
     exit::{Failure, Status},
     highlight::SqlHighlighter,
     history::DiscreetHistory,
     prompt::{KalamPrompt, StatementValidator, is_farewell},
-    report,
     script::units,
     session::{Flow, Session},
 };
 
 /// Entries kept in the history.
 const HISTORY_ENTRIES: usize = 10_000;
+/// Name of the menu that Tab opens.
+const MENU: &str = "completion";
 
 /// Reads and runs statements until the user leaves. Failures are shown, they end nothing.
 pub(crate) fn run(runtime: &Runtime, session: &mut Session, history: Option<&Path>) -> Result<Status, Failure> {
@@ -56,23 +61,33 @@ fn submit(runtime: &Runtime, session: &mut Session, text: &str) -> Result<Flow, 
 
 /// One line about the server and the user, and whatever is wrong with the connection.
 fn welcome(runtime: &Runtime, session: &Session) -> Result<(), Failure> {
-    let info = runtime.block_on(session.client.admin().server_info());
-    let (server, user) = match &info {
-        Ok(info) => (format!("KalamDB {}", info.version), Some(info.user_id.as_str())),
-        Err(_) => ("KalamDB".to_owned(), session.client.user()),
+    let (identity, info) = runtime.block_on(async {
+        let admin = session.client.admin();
+        tokio::join!(credential::identity(&session.client), admin.server_info())
+    });
+    let server = info.as_ref().map_or_else(|_| "KalamDB".to_owned(), |info| format!("KalamDB {}", info.version));
+    let user = match &identity {
+        Ok(identity) => format!(" {identity}"),
+        Err(_) => session.client.user().map(|user| format!(" as {user}")).unwrap_or_default(),
     };
-    let user = user.map(|user| format!(" as {user}")).unwrap_or_default();
     let line = format!("{server} at {}{user}. \\help lists the commands, \\q ends.", session.client.endpoint());
     writeln!(stdout(), "{}", session.style.strong(&escape::visible(&line)))?;
-    if let Err(error) = info {
-        eprintln!("{}", report::describe(&error, "", None, session.style_of_errors()));
+    if let Err(error) = identity {
+        session.fail(&error, "", None);
     }
     Ok(())
 }
 
 fn editor(session: &Session, history: Option<&Path>) -> Reedline {
-    let mut editor =
-        Reedline::create().with_validator(Box::new(StatementValidator)).with_ansi_colors(session.style.is_colored());
+    let mut keys = default_emacs_keybindings();
+    let complete = ReedlineEvent::UntilFound(vec![ReedlineEvent::Menu(MENU.to_owned()), ReedlineEvent::MenuNext]);
+    keys.add_binding(KeyModifiers::NONE, KeyCode::Tab, complete);
+    let mut editor = Reedline::create()
+        .with_validator(Box::new(StatementValidator))
+        .with_completer(Box::new(WordCompleter))
+        .with_menu(ReedlineMenu::EngineCompleter(Box::new(ColumnarMenu::default().with_name(MENU))))
+        .with_edit_mode(Box::new(Emacs::new(keys)))
+        .with_ansi_colors(session.style.is_colored());
     if session.style.is_colored() {
         let faint = nu_ansi_term::Style::new().dimmed();
         editor = editor

@@ -7,12 +7,13 @@ use std::{
 
 use futures::StreamExt;
 use kalam_link::{
-    Client, Error, StreamEvent,
+    Client, Error, ErrorKind, StreamEvent,
     sql::{TokenKind, tokens},
 };
 
 use crate::{
     args::Format,
+    credential,
     exit::{Failure, Status},
     live, meta,
     render::{Csv, Json, LiveCsv, LiveJson, LiveRender, LiveTable, Render, Table, TableOptions},
@@ -38,13 +39,15 @@ pub(crate) struct Session {
     pub(crate) timing: bool,
     pub(crate) interactive: bool,
     pub(crate) live: live::Bounds,
+    /// What the program was started with, and what `\connect` made of it.
+    pub(crate) settings: Settings,
     format: Format,
 }
 
 impl Session {
-    pub(crate) fn new(client: Client, settings: &Settings, interactive: bool) -> Self {
-        let Settings { style, format, live, .. } = *settings;
-        Session { client, style, expanded: false, timing: true, interactive, live, format }
+    pub(crate) fn new(client: Client, settings: Settings, interactive: bool) -> Self {
+        let Settings { style, format, live, .. } = settings;
+        Session { client, style, expanded: false, timing: true, interactive, live, settings, format }
     }
 
     /// Runs a statement or a command. Ctrl+C cancels it, here and on the server.
@@ -123,6 +126,13 @@ impl Session {
     /// Tells the user what went wrong with a call.
     pub(crate) fn fail(&self, error: &Error, sql: &str, place: Option<&Place>) -> Flow {
         eprintln!("{}", report::describe(error, sql, place, self.style_of_errors()));
+        if let Some(advice) = credential::advice(error) {
+            eprintln!("{advice}");
+        }
+        // Without a valid credential there is no connection worth the name, for a script as for a person.
+        if error.kind() == ErrorKind::Unauthenticated {
+            return Flow::Failed(Status::Connection);
+        }
         if !matches!(error, Error::Connection { .. } | Error::ConnectionLost { .. }) {
             return Flow::Failed(Status::StatementFailed);
         }

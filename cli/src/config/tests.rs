@@ -27,13 +27,25 @@ fn a_first_run_makes_private_files_and_a_second_reads_them() {
 
 #[test]
 fn the_initial_file_shows_every_key() {
-    let uncommented: String =
-        INITIAL.lines().skip(1).map(|line| format!("{}\n", line.trim_start_matches("# "))).collect();
-    let config = parse(&uncommented).unwrap();
-    assert_eq!(config.connection.host.as_deref(), Some("http://127.0.0.1:2900"));
-    assert_eq!(config.connection.user.as_deref(), Some("alice"));
-    assert!(config.connection.token.is_some());
-    assert_eq!((config.output.format, config.output.color), (Some(Format::Table), Some(Color::Auto)));
+    // Of the credentials only one may be there.
+    for credential in ["token", "apikey", "login"] {
+        let others: Vec<_> = ["token", "apikey", "login"].into_iter().filter(|other| *other != credential).collect();
+        let uncommented: String = INITIAL
+            .lines()
+            .skip(2)
+            .map(|line| format!("{}\n", line.trim_start_matches("# ")))
+            .filter(|line| !others.iter().any(|other| line.starts_with(other)))
+            .collect();
+        let config = parse(&uncommented).unwrap();
+        let connection = &config.connection;
+        assert_eq!(connection.host.as_deref(), Some("http://127.0.0.1:2900"));
+        assert_eq!(connection.user.as_deref(), Some("alice"));
+        let given = [&connection.token, &connection.apikey, &connection.login];
+        assert_eq!(given.into_iter().flatten().count(), 1, "{credential}");
+        assert!(config.tls.ca.is_some() && config.tls.cert.is_some() && config.tls.key.is_some());
+        assert_eq!(config.tls.server_name.as_deref(), Some("db.example"));
+        assert_eq!((config.output.format, config.output.color), (Some(Format::Table), Some(Color::Auto)));
+    }
 }
 
 #[test]
@@ -42,12 +54,37 @@ fn mistakes_are_named() {
         let error = parse(text).unwrap_err();
         assert!(error.contains(named), "{error}");
     }
+    for (text, named) in
+        [("[connection]\ntoken = 'a'\napikey = 'b'", "keep one"), ("[tls]\ncert = 'c.pem'", "cert and key")]
+    {
+        assert!(parse(text).unwrap_err().contains(named));
+    }
 }
 
 #[test]
-fn a_token_is_not_printed() {
-    let config = parse("[connection]\ntoken = 's3cret'").unwrap();
-    assert!(!format!("{config:?}").contains("s3cret"));
+fn a_mistake_does_not_show_a_secret() {
+    for text in ["[connection]\ntoken = 's3cret", "[connection]\napikey = s3cret", "[connection]\ntokn = 's3cret'"] {
+        let error = parse(text).unwrap_err();
+        assert!(!error.contains("s3cret") && error.contains("line 2"), "{error}");
+    }
+}
+
+#[test]
+fn files_are_beside_the_configuration() {
+    let home = TempDir::new().unwrap();
+    fs::write(home.path().join("config.toml"), "[tls]\nca = 'ca.pem'\ncert = '/etc/c.pem'\nkey = '/etc/k.pem'")
+        .unwrap();
+    let tls = load(home.path()).unwrap().tls;
+    assert_eq!(tls.ca.unwrap(), home.path().join("ca.pem"));
+    assert_eq!(tls.cert.unwrap(), std::path::Path::new("/etc/c.pem"));
+}
+
+#[test]
+fn credentials_are_not_printed() {
+    for key in ["token", "apikey"] {
+        let config = parse(&format!("[connection]\n{key} = 's3cret'")).unwrap();
+        assert!(!format!("{config:?}").contains("s3cret"));
+    }
 }
 
 #[test]
