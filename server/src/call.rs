@@ -3,7 +3,10 @@
 use std::{
     fmt,
     future::Future,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -11,14 +14,26 @@ use http::HeaderMap;
 use kalamdb_engine::{Caller, Env, Error, Reason};
 use tonic::Status;
 
-use crate::errors;
+use crate::{errors, identity::Grant, transport::Peer};
 
 /// Travels with a request, in its extensions.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct CallContext {
     pub(crate) caller: Caller,
+    /// The caller's right to go on.
+    pub(crate) grant: Arc<Grant>,
+    /// Where the call comes from.
+    pub(crate) peer: Peer,
     /// The time that the client gives the call, if it says so.
     pub(crate) timeout: Option<Duration>,
+    pub(crate) trace: TraceId,
+}
+
+/// Travels with a request that needs no credential.
+#[derive(Clone)]
+pub(crate) struct OpenCall {
+    /// Where the call comes from.
+    pub(crate) peer: Peer,
     pub(crate) trace: TraceId,
 }
 

@@ -1,12 +1,12 @@
 //! The one map from errors to gRPC statuses. No other file chooses a status code.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use kalamdb_engine::{Error, ErrorKind, Reason};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::call::TraceId;
+use crate::{call::TraceId, limits::RETRY_AFTER_MS};
 
 /// The domain of every `google.rpc.ErrorInfo`.
 pub(crate) const DOMAIN: &str = "kalamdb";
@@ -87,7 +87,11 @@ pub(crate) fn defect(detail: &str, trace: TraceId) -> Status {
 }
 
 fn status(code: Code, reason: Reason, message: &str, metadata: HashMap<String, String>) -> Status {
-    let details = ErrorDetails::with_error_info(reason.as_str(), DOMAIN, metadata);
+    let retry_after = metadata.get(RETRY_AFTER_MS).and_then(|ms| ms.parse().ok()).map(Duration::from_millis);
+    let mut details = ErrorDetails::with_error_info(reason.as_str(), DOMAIN, metadata);
+    if retry_after.is_some() {
+        details.set_retry_info(retry_after);
+    }
     Status::with_error_details(code, shortened(message, MAX_MESSAGE_BYTES), details)
 }
 

@@ -1,11 +1,15 @@
 //! Bounds on what is under way at once, and on the size of an answer.
 
+mod fair;
+
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
 };
 
 use kalamdb_engine::{Error, Reason};
+
+pub(crate) use self::fair::{FairShares, RETRY_AFTER_MS, Share};
 
 /// Counts the calls under way.
 #[derive(Debug)]

@@ -79,13 +79,19 @@ fn run(loaded: &LoadedConfig) -> Result<(), String> {
 async fn serve(loaded: &LoadedConfig, hooks: Arc<dyn JobHooks>) -> Result<(), String> {
     // Before anything else, so that a signal during the start is not lost.
     let mut signals = Signals::new().map_err(|error| format!("cannot wait for signals: {error}"))?;
-    let server = tokio::select! {
+    let mut server = tokio::select! {
         started = Server::start_with_hooks(loaded, Arc::new(SystemEnv), hooks) => started.map_err(|error| error.to_string())?,
         name = signals.next() => {
             tracing::info!("{name} during the start");
             return Ok(());
         }
     };
+    if let Some(key) = server.take_first_key() {
+        // To the terminal and not to the log, which is kept.
+        complain("the first start: the administrator 'admin' was created. Its API key, which is shown this once:");
+        complain(&key);
+        complain("use it with `authorization: Bearer <key>` or `x-api-key: <key>`, and create users with CREATE USER");
+    }
     say(&format!("kalamdb-server listening on {}", server.address()));
 
     let name = signals.next().await;

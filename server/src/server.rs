@@ -1,11 +1,11 @@
 //! A running server: start and stop, in order.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use kalamdb_engine::{Caller, Engine, Env, JobHooks, NoHooks, UserId};
 use kalamdb_proto::v1::{
-    admin_service_server::AdminServiceServer, flush_service_server::FlushServiceServer,
-    query_service_server::QueryServiceServer,
+    admin_service_server::AdminServiceServer, auth_service_server::AuthServiceServer,
+    flush_service_server::FlushServiceServer, query_service_server::QueryServiceServer,
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -15,11 +15,11 @@ use tower::util::BoxCloneSyncService;
 
 use crate::{
     call::TraceIds,
-    config::{Config, LoadedConfig},
-    identity::Identity,
-    services::{admin::AdminApi, flush::FlushApi, query::QueryApi, subscribe},
+    config::{BackendName, Config, LoadedConfig},
+    identity::{self, Identity, IdentityParts, OwnTokens},
+    services::{admin::AdminApi, auth::AuthApi, flush::FlushApi, query::QueryApi, subscribe},
     telemetry::{build, live::LiveGauges, metrics::Metrics, sizes::Sizes},
-    transport::{App, AppParts, ConnectionSettings, Listener},
+    transport::{App, AppParts, ConnectionSettings, Listener, Tls},
 };
 
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -36,7 +36,8 @@ pub struct Server {
     health: HealthReporter,
     stopping: CancellationToken,
     connections: JoinHandle<()>,
-    upkeep: JoinHandle<()>,
+    upkeep: Vec<JoinHandle<()>>,
+    first_key: Option<String>,
     flush_timeout: Duration,
 }
 
@@ -68,14 +69,18 @@ impl Server {
         let address = listener.address().map_err(|error| cannot_listen(wanted, &error))?;
         let metrics = Metrics::install().map_err(StartError)?;
         let dev_caller = dev_caller(config)?;
+        let tls = config.tls.is_on().then(|| Tls::load(&config.tls).map(Arc::new)).transpose();
+        let tls = tls.map_err(|error| StartError(format!("TLS: {error}")))?;
 
         let engine = open_engine(loaded, Arc::clone(&env), hooks).await?;
+        let first_key = first_administrator(config, &engine).await?;
+        let identity = open_identity(config, dev_caller, &engine, &env)?;
         let (health, health_service) = health().await;
         let stopping = CancellationToken::new();
         let calls_end = CancellationToken::new();
         let parts = AppParts {
             engine: Arc::clone(&engine),
-            identity: Identity::new(dev_caller, config.cors.allowed_origins.clone()),
+            identity: Arc::clone(&identity),
             health: BoxCloneSyncService::new(health_service),
             reflection: BoxCloneSyncService::new(
                 tonic_reflection::server::Builder::configure()
@@ -102,8 +107,15 @@ impl Server {
             durability = %config.storage.durability,
             data_size_bytes = engine.data_size_bytes(),
             dev = config.server.dev,
+            tls = config.tls.is_on(),
             "kalamdb-server started"
         );
+        if !address.ip().is_loopback() && !config.tls.is_on() {
+            tracing::warn!(
+                "other machines can reach {address}, and nothing is encrypted: passwords, tokens and rows can be read on the \
+                 way. Set tls.cert_file and tls.key_file, or have a proxy do TLS"
+            );
+        }
         if config.server.dev {
             tracing::warn!(
                 "development mode: every program of this machine may call as user '{}', role {}",
@@ -111,11 +123,23 @@ impl Server {
                 config.server.dev_role
             );
         }
-        let connections = tokio::spawn(listener.run(app, stopping.clone(), calls_end));
+        let connections = tokio::spawn(listener.run(app, tls.clone(), stopping.clone(), calls_end));
         let log_interval = Duration::from_secs(config.log.data_size_interval_s);
-        let upkeep = tokio::spawn(upkeep(Arc::clone(&engine), health.clone(), metrics, log_interval));
+        let look_every = Duration::from_millis(config.tls.reload_interval_ms);
+        let mut upkeep = vec![
+            tokio::spawn(upkeep(Arc::clone(&engine), health.clone(), metrics, log_interval)),
+            tokio::spawn(identity::watch(Arc::clone(engine.users()), Arc::clone(identity.grants()), env)),
+            tokio::spawn(Arc::clone(identity.tokens()).keep_keys_fresh(look_every)),
+        ];
+        upkeep.extend(tls.map(|tls| tokio::spawn(tls.keep_fresh(look_every))));
         let flush_timeout = Duration::from_secs(config.shutdown.flush_timeout_s);
-        Ok(Self { address, engine, health, stopping, connections, upkeep, flush_timeout })
+        Ok(Self { address, engine, health, stopping, connections, upkeep, first_key, flush_timeout })
+    }
+
+    /// The API key of the administrator that this start created, if it created one: on the first start of a database, but
+    /// for `--dev`. It is nowhere else, and here once.
+    pub fn take_first_key(&mut self) -> Option<String> {
+        self.first_key.take()
     }
 
     /// Where it listens.
@@ -128,7 +152,7 @@ impl Server {
     /// durable when this returns, flushed or not.
     pub async fn stop(self) {
         tracing::info!("stopping");
-        self.upkeep.abort();
+        self.upkeep.iter().for_each(JoinHandle::abort);
         set_serving(&self.health, false).await;
         self.stopping.cancel();
         self.engine.end_live_queries();
@@ -183,6 +207,42 @@ async fn open_engine(
     }
 }
 
+/// Gives a database without users an administrator; answers its key. With `--dev`, who calls from this machine can create
+/// users.
+async fn first_administrator(config: &Config, engine: &Engine) -> Result<Option<String>, StartError> {
+    let users = engine.users();
+    let failed =
+        |error: kalamdb_engine::Error| StartError(format!("the first administrator cannot be created: {error}"));
+    if config.server.dev || !users.is_empty().map_err(failed)? {
+        return Ok(None);
+    }
+    let (user, key) = users.create_first_administrator().await.map_err(failed)?;
+    tracing::info!(user_id = user.user_id.as_str(), "the first start: an administrator was created");
+    Ok(Some(key))
+}
+
+fn open_identity(
+    config: &Config,
+    dev_caller: Option<Caller>,
+    engine: &Engine,
+    env: &Arc<dyn Env>,
+) -> Result<Arc<Identity>, StartError> {
+    let folder = match config.storage.backend {
+        BackendName::Rocksdb => Some(Path::new(&config.storage.data_dir)),
+        BackendName::Memory => None,
+    };
+    let lifetime = Duration::from_secs(config.auth.token_lifetime_s);
+    let own_tokens = OwnTokens::open(folder, lifetime, env.as_ref()).map_err(StartError)?;
+    let parts = IdentityParts {
+        dev_caller,
+        allowed_origins: config.cors.allowed_origins.clone(),
+        users: Arc::clone(engine.users()),
+        own_tokens: Arc::new(own_tokens),
+        env: Arc::clone(env),
+    };
+    Identity::new(&config.auth, parts).map(Arc::new).map_err(|error| StartError(format!("authentication: {error}")))
+}
+
 fn dev_caller(config: &Config) -> Result<Option<Caller>, StartError> {
     if !config.server.dev {
         return Ok(None);
@@ -206,6 +266,7 @@ async fn set_serving(health: &HealthReporter, serving: bool) {
         subscribe::SERVICE_NAME,
         FlushServiceServer::<FlushApi>::NAME,
         AdminServiceServer::<AdminApi>::NAME,
+        AuthServiceServer::<AuthApi>::NAME,
     ];
     for name in [""].into_iter().chain(services) {
         health.set_service_status(name, status).await;

@@ -20,6 +20,7 @@ const FORMAT_PREFIX: &str = "kalamdb data format ";
 /// rocksdb/   the key-value store
 /// spill/     what queries write when their memory is full; nothing in it outlives the process
 /// storage/   Parquet segments of tables that name no other place
+/// token.key  the key of the server's access tokens
 /// ```
 #[derive(Debug)]
 pub struct DataDir {

@@ -21,11 +21,11 @@ use kalamdb_engine::SettingInfo;
 
 pub use layers::Flag;
 pub use sections::{
-    AuditSection, AuthSection, BackendName, ClientAuth, ClientIdentity, CompactionSection, Config, CorsSection, DurabilityName, FlushSection, LimitsSection, LiveSection,
-    JwtAlgorithm, LogFormat, LogSection, QuerySection, RoleName, SecretText, ServerSection, ShutdownSection, StorageSection,
-    MetricsAccess, TlsSection, UnknownUsers,
+    AuditSection, AuthSection, BackendName, ClientAuth, ClientIdentity, CompactionSection, Config, CorsSection,
+    DurabilityName, FlushSection, JwtAlgorithm, LimitsSection, LiveSection, LogFormat, LogSection, MetricsAccess,
+    QuerySection, RoleName, SecretText, ServerSection, ShutdownSection, StorageSection, TlsSection, UnknownUsers,
 };
-pub(crate) use validate::parse_level;
+pub(crate) use validate::{is_local_url, parse_level};
 
 /// What stands for a secret that is set.
 const REDACTED: &str = "redacted";

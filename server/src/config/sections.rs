@@ -3,8 +3,8 @@
 use std::{fmt, path::PathBuf};
 
 use kalamdb_engine::{
-    AuditSettings, CompactionSettings, Durability, EngineSettings, FlushSettings, HotImageSettings, LiveSettings, Role, SecretKey,
-    StorageSettings,
+    AuditSettings, CompactionSettings, Durability, EngineSettings, FlushSettings, HotImageSettings, LiveSettings, Role,
+    SecretKey, StorageSettings, UserSettings,
 };
 use serde::{Deserialize, Serialize};
 
@@ -154,6 +154,12 @@ pub struct AuthSection {
     pub max_failures_per_address: u32,
     pub max_failures_per_account: u32,
     pub failure_window_s: u64,
+    pub user_cache_mb: u64,
+    pub min_password_chars: usize,
+    pub password_memory_kb: u32,
+    pub password_iterations: u32,
+    pub password_concurrency: usize,
+    pub max_sessions_per_user: usize,
 }
 
 impl Default for AuthSection {
@@ -178,6 +184,12 @@ impl Default for AuthSection {
             max_failures_per_address: 60,
             max_failures_per_account: 10,
             failure_window_s: 60,
+            user_cache_mb: 48,
+            min_password_chars: 8,
+            password_memory_kb: 19_456,
+            password_iterations: 2,
+            password_concurrency: 0,
+            max_sessions_per_user: 100,
         }
     }
 }
@@ -630,6 +642,15 @@ impl Config {
                 threads: self.live.threads,
                 log_retention_s: self.live.log_retention_s,
                 log_retention_bytes: self.live.log_retention_bytes,
+            },
+            users: UserSettings {
+                cache_bytes: mib_u64(self.auth.user_cache_mb),
+                password_memory_kib: self.auth.password_memory_kb,
+                password_iterations: self.auth.password_iterations,
+                password_concurrency: self.auth.password_concurrency,
+                min_password_chars: self.auth.min_password_chars,
+                max_sessions_per_user: self.auth.max_sessions_per_user,
+                ..UserSettings::default()
             },
             audit: AuditSettings {
                 max_records: self.audit.max_records,

@@ -110,8 +110,6 @@ fn bad_values_are_refused_all_at_once() {
 #[test]
 fn ranges_and_combinations_are_checked() {
     for (key, value, expected) in [
-        ("server.listen", "0.0.0.0:2900", "no authentication configured"),
-        ("server.listen", "[::]:2900", "no authentication configured"),
         ("server.listen", "2900", "is not an address with a port"),
         ("server.node_id", "1024", "it may be 0 to 1023"),
         ("server.dev_user", "", "must not be empty"),
@@ -127,11 +125,81 @@ fn ranges_and_combinations_are_checked() {
         let error = load(None, &[], &[Flag::new("--set", key, value)]).unwrap_err();
         assert!(error.contains(expected) && error.contains(key), "{key}={value}: {error}");
     }
-    for (key, value) in
-        [("server.listen", "localhost:0"), ("server.listen", "[::1]:1"), ("log.level", "info,hyper=off")]
-    {
+    for (key, value) in [
+        ("server.listen", "0.0.0.0:2900"),
+        ("server.listen", "[::]:2900"),
+        ("server.listen", "localhost:0"),
+        ("server.listen", "[::1]:1"),
+        ("log.level", "info,hyper=off"),
+    ] {
         load(None, &[], &[Flag::new("--set", key, value)]).unwrap();
     }
+}
+
+#[test]
+fn what_others_can_reach_is_not_open_to_everybody() {
+    let listen = Flag::new("--listen", "server.listen", "0.0.0.0:2900");
+    let dev = Flag::new("--dev", "server.dev", "true");
+    let error = load(None, &[], &[listen.clone(), dev]).unwrap_err();
+    assert!(error.contains("server.listen") && error.contains("leave --dev out"), "{error}");
+    let required = Flag::new("--set", "tls.required", "true");
+    let error = load(None, &[], &[listen, required.clone()]).unwrap_err();
+    assert!(error.contains("tls.required") && error.contains("tls.cert_file"), "{error}");
+    load(None, &[], &[required]).unwrap();
+}
+
+#[test]
+fn keys_and_certificates_are_read_when_the_configuration_is_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let other = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    for (name, text) in [
+        ("cert.pem", made.cert.pem()),
+        ("key.pem", made.signing_key.serialize_pem()),
+        ("other.pem", other.signing_key.serialize_pem()),
+        ("public.pem", made.signing_key.public_key_pem()),
+        ("junk.pem", "junk".to_owned()),
+        ("set.json", "{\"keys\":[]}".to_owned()),
+    ] {
+        std::fs::write(path(name), text).unwrap();
+    }
+    let set = |settings: &[(&str, String)]| {
+        let flags: Vec<_> = settings.iter().map(|(key, value)| Flag::new("--set", *key, value.clone())).collect();
+        load(None, &[], &flags)
+    };
+    let tls = |cert: &str, key: &str| [("tls.cert_file", path(cert)), ("tls.key_file", path(key))];
+    set(&tls("cert.pem", "key.pem")).unwrap();
+    set(&[("auth.jwt_keys", format!("ES256:one={}", path("public.pem")))]).unwrap();
+    for (settings, expected) in [
+        (tls("cert.pem", "other.pem").to_vec(), "do not fit"),
+        (tls("cert.pem", "none.pem").to_vec(), "cannot be read"),
+        (tls("junk.pem", "key.pem").to_vec(), "has no certificate"),
+        (tls("cert.pem", "key.pem")[..1].to_vec(), "tls.key_file"),
+        (
+            [tls("cert.pem", "key.pem").to_vec(), vec![("tls.client_auth", "required".to_owned())]].concat(),
+            "tls.client_ca_file",
+        ),
+        (vec![("tls.client_auth", "optional".to_owned())], "needs tls.cert_file"),
+        (vec![("auth.jwt_secret", "short".to_owned())], "has 5 bytes"),
+        (vec![("auth.jwt_keys", "ES256".to_owned())], "write it as"),
+        (vec![("auth.jwt_keys", format!("HS256={}", path("public.pem")))], "auth.jwt_secret"),
+        (vec![("auth.jwt_keys", format!("PS256={}", path("public.pem")))], "is not an algorithm"),
+        (vec![("auth.jwt_keys", format!("RS256={}", path("public.pem")))], "is not a public key of RS256"),
+        (vec![("auth.jwt_keys", format!("ES256={}", path("key.pem")))], "is not a public key of ES256"),
+        (vec![("auth.jwt_keys", format!("EdDSA={}", path("none.pem")))], "cannot be read"),
+        (vec![("auth.jwks_file", path("set.json"))], "no key for any"),
+        (vec![("auth.jwks_file", path("junk.pem"))], "not a JSON Web Key Set"),
+        (vec![("auth.jwks_url", "http://idp.example.com/keys".to_owned())], "neither https nor http on this machine"),
+        (vec![("auth.jwks_algorithms", "HS256".to_owned())], "auth.jwks_algorithms"),
+        (vec![("auth.jwks_algorithms", "RS257".to_owned())], "is not one of"),
+    ] {
+        let error = set(&settings).unwrap_err();
+        assert!(error.contains(expected), "{settings:?}: {error}");
+    }
+    let secret = "a text that has more than 32 bytes, all told";
+    let loaded = set(&[("auth.jwt_secret", secret.to_owned())]).unwrap();
+    assert!(!format!("{loaded:?}{}", loaded.to_toml()).contains("32 bytes, all"));
 }
 
 #[test]

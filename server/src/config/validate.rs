@@ -9,6 +9,11 @@ use tracing_subscriber::EnvFilter;
 
 use super::{Config, ConfigError, Source, keys, layers};
 
+mod auth;
+mod tls;
+
+pub(crate) use auth::is_local_url;
+
 /// Everything wrong with a configuration whose types are right.
 pub(super) fn validate(config: &Config, sources: &BTreeMap<String, Source>) -> Vec<ConfigError> {
     let mut errors = Vec::new();
@@ -29,14 +34,19 @@ pub(super) fn validate(config: &Config, sources: &BTreeMap<String, Source>) -> V
 
     match config.server.listen_address() {
         Ok(address) if address.ip().is_loopback() => {}
-        Ok(address) => failed(
+        Ok(address) if config.server.dev => failed(
             "server.listen",
             format!(
-                "{address} can be reached from other machines, but this server has no authentication configured; use \
-                 a loopback address such as 127.0.0.1:{}",
+                "{address} can be reached from other machines, and with server.dev calls need no credential; use a \
+                 loopback address such as 127.0.0.1:{}, or leave --dev out",
                 address.port()
             ),
         ),
+        Ok(address) if config.tls.required && !config.tls.is_on() => failed(
+            "tls.required",
+            format!("{address} can be reached from other machines; set tls.cert_file and tls.key_file"),
+        ),
+        Ok(_) => {}
         Err(reason) => failed("server.listen", reason),
     }
     if let Err(error) = kalamdb_engine::UserId::new(&config.server.dev_user) {
@@ -56,6 +66,8 @@ pub(super) fn validate(config: &Config, sources: &BTreeMap<String, Source>) -> V
     {
         failed("storage.secret_key", reason.to_string());
     }
+    auth::validate(&config.auth, &mut failed);
+    tls::validate(&config.tls, &mut failed);
     if config.query.memory_mb > config.query.total_memory_mb {
         failed(
             "query.memory_mb",

@@ -1,6 +1,7 @@
 //! The RPCs.
 
 pub(crate) mod admin;
+pub(crate) mod auth;
 pub(crate) mod flush;
 mod page;
 pub(crate) mod query;

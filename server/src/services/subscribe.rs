@@ -46,10 +46,11 @@ impl SubscribeApi {
     /// Subscribes to all queries of a request, or to none.
     async fn subscribe(&self, context: &CallContext, request: SubscribeRequest) -> Result<LiveCall, Status> {
         let queries = self.queries(context, request).await.map_err(|error| errors::to_status(&error, context.trace))?;
-        let feeds = queries
-            .into_iter()
-            .zip(0..)
-            .map(|((query, delay), index)| QueryFeed::new(query, index, delay, self.node_id, context.trace));
+        // From now on they end when the caller's right to them does, even if nobody reads.
+        context.grant.hold(queries.iter().map(|(query, _)| query.handle()));
+        let feeds = queries.into_iter().zip(0..).map(|((query, delay), index)| {
+            QueryFeed::new(query, index, delay, self.node_id, context.trace, Arc::clone(&context.grant))
+        });
         Ok(LiveCall::new(feeds, context.timeout, context.trace))
     }
 

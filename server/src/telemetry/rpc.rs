@@ -6,12 +6,16 @@ use std::{
     time::Instant,
 };
 
+use kalamdb_engine::{Caller, UserId};
 use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 use tonic::Code;
 
-use crate::{call::TraceId, transport::METHODS};
+use crate::{call::TraceId, limits::Share, transport::METHODS};
+
+/// Of the lines of calls.
+const LOG_TARGET: &str = "kalamdb_server::rpc";
 
 /// The codes by number, from 0 on.
 const CODES: [&str; 17] = [
@@ -71,6 +75,9 @@ pub(crate) struct CallRecord {
     trace: TraceId,
     started: Instant,
     code: Code,
+    caller: Option<Caller>,
+    /// The shares of its address and its user, which it has until it ends.
+    shares: [Option<Share>; 2],
 }
 
 impl CallRecord {
@@ -78,7 +85,45 @@ impl CallRecord {
     pub(crate) fn begin(metrics: Arc<RpcMetrics>, method: usize, peer: SocketAddr, trace: TraceId) -> Self {
         metrics.under_way.increment(1.0);
         // Until the call says otherwise: one that is dropped half way was cancelled.
-        Self { metrics, method, peer, trace, started: Instant::now(), code: Code::Cancelled }
+        Self {
+            metrics,
+            method,
+            peer,
+            trace,
+            started: Instant::now(),
+            code: Code::Cancelled,
+            caller: None,
+            shares: [None, None],
+        }
+    }
+
+    /// The call has a share of what its address may have.
+    pub(crate) fn hold_of_address(&mut self, share: Option<Share>) {
+        self.shares[0] = share;
+    }
+
+    /// The call has a share of what its user may have.
+    pub(crate) fn hold_of_user(&mut self, share: Option<Share>) {
+        self.shares[1] = share;
+    }
+
+    /// Who makes the call, and for whom.
+    pub(crate) fn set_caller(&mut self, caller: &Caller) {
+        // Only for the line of the log, which few want.
+        if tracing::enabled!(target: LOG_TARGET, tracing::Level::DEBUG) {
+            self.caller = Some(caller.clone());
+        }
+    }
+
+    /// The span of the call, whose lines say who calls and for whom; none unless debug lines are wanted.
+    pub(crate) fn span(&self) -> tracing::Span {
+        tracing::debug_span!(
+            target: LOG_TARGET,
+            "call",
+            trace_id = %self.trace,
+            user_id = self.caller.as_ref().map(|caller| caller.user_id.as_str()),
+            acting_as = self.caller.as_ref().and_then(|caller| caller.acting_as.as_ref()).map(UserId::as_str),
+        )
     }
 
     /// What became of the call.
@@ -104,12 +149,14 @@ impl Drop for CallRecord {
             }
         }
         tracing::debug!(
-            target: "kalamdb_server::rpc",
+            target: LOG_TARGET,
             trace_id = %self.trace,
             method = name,
             code = CODES.get(code),
             took_us = took.as_micros() as u64,
             peer = %self.peer,
+            user_id = self.caller.as_ref().map(|caller| caller.user_id.as_str()),
+            acting_as = self.caller.as_ref().and_then(|caller| caller.acting_as.as_ref()).map(UserId::as_str),
             "call"
         );
     }

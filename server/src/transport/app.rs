@@ -1,6 +1,6 @@
 //! Routes requests: what a request is (gRPC, gRPC-web, Connect, plain HTTP), who makes it, and which service answers.
 
-use std::{convert::Infallible, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -8,30 +8,32 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, Request, Re
 use hyper::body::Incoming;
 use kalamdb_engine::{Engine, Error, Reason};
 use kalamdb_proto::v1::{
-    admin_service_server::AdminServiceServer, flush_service_server::FlushServiceServer,
-    query_service_server::QueryServiceServer,
+    admin_service_server::AdminServiceServer, auth_service_server::AuthServiceServer,
+    flush_service_server::FlushServiceServer, query_service_server::QueryServiceServer,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 use tonic_web::GrpcWebLayer;
 use tower::{Layer, Service as _, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+use tracing::Instrument;
 
 use super::{
     body::{CallBody, ResponseBody, grpc_code},
     connect,
     liveness::Peer,
-    methods::{self, METHODS, Service},
+    methods::{self, Callers, METHODS, Service},
     operations,
 };
 use crate::{
-    call::{self, CallContext, TraceIds},
-    config::Config,
+    call::{self, CallContext, OpenCall, TraceId, TraceIds},
+    config::{Config, MetricsAccess},
     errors,
-    identity::Identity,
-    limits::{CallLimit, CallPermit, ResultLimits},
+    identity::{Authenticated, Grant, Identity},
+    limits::{CallLimit, CallPermit, FairShares, ResultLimits},
     services::{
         admin::AdminApi,
+        auth::AuthApi,
         flush::FlushApi,
         query::QueryApi,
         subscribe::{SubscribeApi, SubscribeServer},
@@ -52,15 +54,19 @@ pub(crate) struct App {
     pub(super) engine: Arc<Engine>,
     pub(super) query: Arc<QueryApi>,
     pub(super) admin: Arc<AdminApi>,
+    pub(super) auth: Arc<AuthApi>,
     query_server: QueryServiceServer<QueryApi>,
     subscribe_server: SubscribeServer,
     flush_server: FlushServiceServer<FlushApi>,
     admin_server: AdminServiceServer<AdminApi>,
+    auth_server: AuthServiceServer<AuthApi>,
     health: OpenService,
     reflection: OpenService,
-    identity: Arc<Identity>,
+    pub(super) identity: Arc<Identity>,
+    pub(super) metrics_access: MetricsAccess,
     cors: CorsLayer,
     calls: Arc<CallLimit>,
+    pub(super) shares: FairShares,
     /// Calls of `Subscribe` that have begun to answer: they last, and have limits of their own.
     subscriptions: Arc<CallLimit>,
     rpc_metrics: Arc<RpcMetrics>,
@@ -73,7 +79,7 @@ pub(crate) struct App {
 /// What an [`App`] is made of.
 pub(crate) struct AppParts {
     pub(crate) engine: Arc<Engine>,
-    pub(crate) identity: Identity,
+    pub(crate) identity: Arc<Identity>,
     pub(crate) health: OpenService,
     pub(crate) reflection: OpenService,
     pub(crate) metrics: Metrics,
@@ -95,20 +101,25 @@ impl App {
         let flush = FlushApi::new(Arc::clone(&parts.engine), parts.calls_end.clone());
         let admin = Arc::new(AdminApi::new(Arc::clone(&parts.engine), parts.started_at_us, parts.calls_end));
         let max_request_bytes = config.limits.max_request_bytes;
-        let identity = Arc::new(parts.identity);
+        let identity = parts.identity;
+        let auth = Arc::new(AuthApi::new(Arc::clone(&identity)));
         Arc::new(Self {
             engine: parts.engine,
             query_server: QueryServiceServer::from_arc(Arc::clone(&query)).max_decoding_message_size(max_request_bytes),
             subscribe_server: SubscribeServer::new(subscribe, max_request_bytes),
             flush_server: FlushServiceServer::new(flush).max_decoding_message_size(max_request_bytes),
             admin_server: AdminServiceServer::from_arc(Arc::clone(&admin)).max_decoding_message_size(max_request_bytes),
+            auth_server: AuthServiceServer::from_arc(Arc::clone(&auth)).max_decoding_message_size(max_request_bytes),
             query,
             admin,
+            auth,
             health: parts.health,
             reflection: parts.reflection,
             cors: cors(Arc::clone(&identity), Duration::from_secs(config.cors.max_age_s)),
             identity,
+            metrics_access: config.server.metrics_access,
             calls: CallLimit::new(config.limits.max_concurrent_calls),
+            shares: FairShares::new(&config.limits),
             subscriptions: CallLimit::new(usize::MAX),
             rpc_metrics: Arc::new(RpcMetrics::new()),
             trace_ids: parts.trace_ids,
@@ -167,8 +178,8 @@ impl App {
             return self.grpc(peer, request).await;
         }
         match *request.method() {
-            HttpMethod::GET | HttpMethod::HEAD => operations::answer(&self, request.uri().path()),
-            HttpMethod::POST => connect::answer(&self, peer.address(), request).await,
+            HttpMethod::GET | HttpMethod::HEAD => operations::answer(&self, &peer, &request).await,
+            HttpMethod::POST => connect::answer(&self, &peer, request).await,
             _ => text(StatusCode::METHOD_NOT_ALLOWED, "Use POST for calls and GET for /metrics, /healthz, /readyz.\n"),
         }
     }
@@ -183,12 +194,20 @@ impl App {
         let Some(index) = methods::find(path) else {
             return grpc_refusal(&no_such_method(path));
         };
-        let Admitted { context, mut record, mut permit } = match self.admit(index, peer.address(), request.headers()) {
+        let Admitted { context, mut record, mut permit } = match self.admit(index, &peer, request.headers()).await {
             Ok(admitted) => admitted,
             Err(status) => return grpc_refusal(&status),
         };
-        if let Some(context) = context {
-            request.extensions_mut().insert(context);
+        let trace = record.trace();
+        let mut grant = None;
+        match context {
+            Some(context) => {
+                grant = Some(Arc::clone(&context.grant));
+                request.extensions_mut().insert(context);
+            }
+            None => {
+                request.extensions_mut().insert(OpenCall { peer: peer.clone(), trace });
+            }
         }
 
         let service = METHODS[index].service;
@@ -197,14 +216,17 @@ impl App {
             Service::Subscribe => self.subscribe_server.call(request),
             Service::Flush => self.flush_server.clone().call(request),
             Service::Admin => self.admin_server.clone().call(request),
+            Service::Auth => self.auth_server.clone().call(request),
             Service::Health => self.health.clone().call(request.map(tonic::body::Body::new)),
             Service::Reflection => self.reflection.clone().call(request.map(tonic::body::Body::new)),
         };
-        let answered = AssertUnwindSafe(answering).catch_unwind().await;
+        let answering = AssertUnwindSafe(answering).catch_unwind().instrument(record.span());
+        let answered = until_withdrawn(grant.as_deref(), answering).await;
         let mut response = match answered {
-            Ok(Ok(response)) => response,
-            Ok(Err(never)) => match never {},
-            Err(_) => errors::defect("a call panicked; the log has the place", record.trace()).into_http(),
+            Ok(Ok(Ok(response))) => response,
+            Ok(Ok(Err(never))) => match never {},
+            Ok(Err(_)) => errors::defect("a call panicked; the log has the place", trace).into_http(),
+            Err(withdrawn) => errors::to_status(&withdrawn, trace).into_http(),
         };
 
         // Trailers come with the body; a status in the headers means that there is no body.
@@ -225,32 +247,63 @@ impl App {
             permit = self.subscriptions.begin().ok();
             peer.must_acknowledge();
         }
-        response.map(|body| ResponseBody::Call(CallBody::new(body, record, permit)))
+        // Live queries end by themselves, with a reason and a token for each.
+        let cut = METHODS[index].streams && service != Service::Subscribe;
+        response.map(|body| ResponseBody::Call(CallBody::new(body, record, permit, grant, cut)))
     }
 
     /// Lets a call in: counts it, finds out who makes it, and how long it may take.
     ///
     /// # Errors
     /// The status to refuse it with; the refusal is counted already.
-    pub(super) fn admit(&self, index: usize, peer: SocketAddr, headers: &HeaderMap) -> Result<Admitted, Status> {
+    pub(super) async fn admit(&self, index: usize, client: &Peer, headers: &HeaderMap) -> Result<Admitted, Status> {
+        let peer = client.address();
         let trace = self.trace_ids.of(headers);
         let mut record = CallRecord::begin(Arc::clone(&self.rpc_metrics), index, peer, trace);
-        if METHODS[index].service.is_open() {
+        let method = &METHODS[index];
+        match self.shares.call_from(peer.ip(), method.streams) {
+            Ok(share) => record.hold_of_address(share),
+            Err(error) => return Err(refuse(&mut record, &error, trace)),
+        }
+        if method.callers == Callers::Anybody {
             return Ok(Admitted { context: None, record, permit: None });
         }
-        let admitted = self.identity.caller(peer, headers).and_then(|caller| {
+        let admitted = self.identity.authenticate(client, headers).await.and_then(|Authenticated { caller, grant }| {
+            record.set_caller(&caller);
+            record.hold_of_user(self.shares.call_of(&caller, peer.ip(), method.streams)?);
+            if let Err(error) = method.check(&caller) {
+                self.engine.note_refused_call(&caller, method.name, &error);
+                return Err(error);
+            }
             let timeout = call::client_timeout(headers)?;
-            Ok((CallContext { caller, timeout, trace }, self.calls.begin()?))
+            Ok((CallContext { caller, grant, peer: client.clone(), timeout, trace }, self.calls.begin()?))
         });
         match admitted {
             Ok((context, permit)) => Ok(Admitted { context: Some(context), record, permit: Some(permit) }),
-            Err(error) => {
-                let status = errors::to_status(&error, trace);
-                record.set_code(status.code());
-                Err(status)
-            }
+            Err(error) => Err(refuse(&mut record, &error, trace)),
         }
     }
+}
+
+/// What comes of a call, unless its right to go on goes before.
+///
+/// # Errors
+/// Why it is gone.
+pub(super) async fn until_withdrawn<T>(grant: Option<&Grant>, work: impl Future<Output = T>) -> Result<T, Error> {
+    let Some(grant) = grant else { return Ok(work.await) };
+    tokio::select! {
+        // Most calls need no waiting, and never look at the grant.
+        biased;
+        outcome = work => Ok(outcome),
+        why = grant.withdrawn() => Err(why),
+    }
+}
+
+/// The status of a call that may not go on.
+fn refuse(record: &mut CallRecord, error: &Error, trace: TraceId) -> Status {
+    let status = errors::to_status(error, trace);
+    record.set_code(status.code());
+    status
 }
 
 /// A call that may go on.

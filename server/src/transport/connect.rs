@@ -1,27 +1,36 @@
 //! The unary half of the Connect protocol: `POST /kalamdb.v1.<Service>/<Method>` with a JSON (or protobuf) body.
 
-use std::{future::Future, net::SocketAddr, panic::AssertUnwindSafe, time::Duration};
+use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD_NO_PAD};
 use bytes::Bytes;
 use futures::FutureExt;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{Extensions, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use kalamdb_engine::{Error, Reason};
-use kalamdb_proto::v1::{ExecuteRequest, admin_service_server::AdminService, query_service_server::QueryService};
+use kalamdb_proto::v1::{
+    ExecuteRequest, admin_service_server::AdminService, auth_service_server::AuthService,
+    query_service_server::QueryService,
+};
 use prost::Message;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
+use tracing::Instrument;
 
 use super::{
-    app::{Admitted, App, no_such_method, text},
+    app::{Admitted, App, no_such_method, text, until_withdrawn},
     body::ResponseBody,
-    json, methods,
+    json,
+    liveness::Peer,
+    methods::{self, METHODS, Service},
 };
-use crate::{call::CallContext, errors};
+use crate::{
+    call::{OpenCall, TraceId},
+    errors,
+};
 
 /// How long a client may take to send the body of one call.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -34,7 +43,7 @@ enum Codec {
 }
 
 /// Answers a POST that is not gRPC.
-pub(super) async fn answer(app: &App, peer: SocketAddr, request: Request<Incoming>) -> Response<ResponseBody> {
+pub(super) async fn answer(app: &App, peer: &Peer, request: Request<Incoming>) -> Response<ResponseBody> {
     let Some(codec) = codec(&request) else {
         return text(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -44,16 +53,29 @@ pub(super) async fn answer(app: &App, peer: SocketAddr, request: Request<Incomin
     let Some(index) = methods::find(request.uri().path()) else {
         return refusal(&no_such_method(request.uri().path()));
     };
-    let Admitted { context, mut record, permit: _permit } = match app.admit(index, peer, request.headers()) {
+    let Admitted { context, mut record, permit: _permit } = match app.admit(index, peer, request.headers()).await {
         Ok(admitted) => admitted,
         Err(status) => return refusal(&status),
     };
-    let Some(context) = context else {
-        return refusal(&streaming_only("Health and reflection are"));
+    let trace = record.trace();
+    let grant = context.as_ref().map(|context| Arc::clone(&context.grant));
+    let mut extensions = Extensions::new();
+    match context {
+        Some(context) => {
+            extensions.insert(context);
+        }
+        None if METHODS[index].service == Service::Auth => {
+            extensions.insert(OpenCall { peer: peer.clone(), trace });
+        }
+        None => return refusal(&streaming_only("Health and reflection are")),
+    }
+    let calling =
+        AssertUnwindSafe(call(app, codec, trace, extensions, request)).catch_unwind().instrument(record.span());
+    let outcome = match until_withdrawn(grant.as_deref(), calling).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(_)) => Err(errors::defect("a call panicked; the log has the place", trace)),
+        Err(withdrawn) => Err(errors::to_status(&withdrawn, trace)),
     };
-    let trace = context.trace;
-    let outcome = AssertUnwindSafe(call(app, codec, context, request)).catch_unwind().await;
-    let outcome = outcome.unwrap_or_else(|_| Err(errors::defect("a call panicked; the log has the place", trace)));
     match outcome {
         Ok(bytes) => {
             record.set_code(Code::Ok);
@@ -72,15 +94,25 @@ pub(super) async fn answer(app: &App, peer: SocketAddr, request: Request<Incomin
     }
 }
 
-async fn call(app: &App, codec: Codec, context: CallContext, request: Request<Incoming>) -> Result<Vec<u8>, Status> {
+async fn call(
+    app: &App,
+    codec: Codec,
+    trace: TraceId,
+    caller: Extensions,
+    request: Request<Incoming>,
+) -> Result<Vec<u8>, Status> {
     /// Calls the method of this name with the decoded body.
     macro_rules! unary {
         ($service:expr, $method:ident) => {
-            unary(app, codec, context, request, |request| $service.$method(request)).await
+            unary(app, codec, trace, caller, request, |request| $service.$method(request)).await
         };
     }
     match request.uri().path() {
-        "/kalamdb.v1.QueryService/Execute" => execute(app, codec, context, request).await,
+        "/kalamdb.v1.QueryService/Execute" => execute(app, codec, trace, caller, request).await,
+        "/kalamdb.v1.AuthService/Login" => unary!(app.auth, login),
+        "/kalamdb.v1.AuthService/Refresh" => unary!(app.auth, refresh),
+        "/kalamdb.v1.AuthService/Logout" => unary!(app.auth, logout),
+        "/kalamdb.v1.AuthService/WhoAmI" => unary!(app.auth, who_am_i),
         "/kalamdb.v1.AdminService/ListNamespaces" => unary!(app.admin, list_namespaces),
         "/kalamdb.v1.AdminService/CreateNamespace" => unary!(app.admin, create_namespace),
         "/kalamdb.v1.AdminService/AlterNamespace" => unary!(app.admin, alter_namespace),
@@ -107,17 +139,22 @@ async fn call(app: &App, codec: Codec, context: CallContext, request: Request<In
 }
 
 /// `Execute`, whose values need more care in JSON than the generated code takes.
-async fn execute(app: &App, codec: Codec, context: CallContext, request: Request<Incoming>) -> Result<Vec<u8>, Status> {
-    let trace = context.trace;
+async fn execute(
+    app: &App,
+    codec: Codec,
+    trace: TraceId,
+    caller: Extensions,
+    request: Request<Incoming>,
+) -> Result<Vec<u8>, Status> {
     if codec == Codec::Proto {
-        return unary(app, codec, context, request, |request| app.query.execute(request)).await;
+        return unary(app, codec, trace, caller, request, |request| app.query.execute(request)).await;
     }
     let body = read_body(request, app.max_request_bytes).await?;
     let mut message: ExecuteRequest = decode(codec, &body)?;
     drop(body);
     json::null_where_absent(&mut message.parameters);
     let mut call = tonic::Request::new(message);
-    call.extensions_mut().insert(context);
+    *call.extensions_mut() = caller;
     let answer = app.query.execute(call).await?.into_inner();
     json::to_vec(&answer).map_err(|error| errors::to_status(&Error::internal(error), trace))
 }
@@ -125,7 +162,8 @@ async fn execute(app: &App, codec: Codec, context: CallContext, request: Request
 async fn unary<Q, A, F>(
     app: &App,
     codec: Codec,
-    context: CallContext,
+    trace: TraceId,
+    caller: Extensions,
     request: Request<Incoming>,
     method: impl FnOnce(tonic::Request<Q>) -> F,
 ) -> Result<Vec<u8>, Status>
@@ -134,12 +172,11 @@ where
     A: Message + Serialize,
     F: Future<Output = Result<tonic::Response<A>, Status>>,
 {
-    let trace = context.trace;
     let body = read_body(request, app.max_request_bytes).await?;
     let message: Q = decode(codec, &body)?;
     drop(body);
     let mut call = tonic::Request::new(message);
-    call.extensions_mut().insert(context);
+    *call.extensions_mut() = caller;
     let answer = method(call).await?.into_inner();
     match codec {
         Codec::Proto => Ok(answer.encode_to_vec()),
@@ -205,12 +242,32 @@ fn refusal(status: &Status) -> Response<ResponseBody> {
             "debug": { "reason": info.reason, "domain": info.domain, "metadata": info.metadata },
         }));
     }
+    let retry_after = status.get_details_retry_info().and_then(|info| info.retry_delay);
+    if let Some(delay) = retry_after {
+        let encoded = RetryInfoMessage { retry_delay: Some(delay.into()) }.encode_to_vec();
+        details.push(json!({
+            "type": "google.rpc.RetryInfo",
+            "value": BASE64_STANDARD_NO_PAD.encode(encoded),
+            "debug": { "retryDelay": format!("{}s", delay.as_secs_f64()) },
+        }));
+    }
     let (code, http_status) = code_and_status(status.code());
     let body = json!({ "code": code, "message": status.message(), "details": details }).to_string();
     let mut response = Response::new(ResponseBody::of(body));
     *response.status_mut() = http_status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(delay) = retry_after {
+        let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
     response
+}
+
+/// `google.rpc.RetryInfo`.
+#[derive(Clone, PartialEq, Message)]
+struct RetryInfoMessage {
+    #[prost(message, optional, tag = "1")]
+    retry_delay: Option<pbjson_types::Duration>,
 }
 
 /// `google.rpc.ErrorInfo`.

@@ -10,6 +10,7 @@ use hyper_util::{
 };
 use metrics::{Counter, Gauge, counter, gauge};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     task::JoinSet,
     time::{Instant, sleep, timeout_at},
@@ -20,6 +21,7 @@ use super::{
     app::App,
     body::ResponseBody,
     liveness::{Acknowledged, Peer},
+    tls::Tls,
 };
 use crate::config::Config;
 
@@ -79,9 +81,15 @@ impl Listener {
         self.listener.local_addr()
     }
 
-    /// Serves connections until `stopping`, then ends them: no new calls; calls under way have the configured grace,
+    /// Serves connections, encrypted ones if there is a `tls`, until `stopping`, then ends them: no new calls; calls under way have the configured grace,
     /// and are then cancelled by `calls_end`; at last every connection is dropped.
-    pub(crate) async fn run(self, app: Arc<App>, stopping: CancellationToken, calls_end: CancellationToken) {
+    pub(crate) async fn run(
+        self,
+        app: Arc<App>,
+        tls: Option<Arc<Tls>>,
+        stopping: CancellationToken,
+        calls_end: CancellationToken,
+    ) {
         let Self { listener, settings } = self;
         let counts = ConnectionCounts::new();
         let server = Arc::new(http_server(&settings));
@@ -93,8 +101,20 @@ impl Listener {
                 Some(_) = connections.join_next() => counts.open.set(connections.len() as f64),
                 accepted = listener.accept() => match accepted {
                     Ok((stream, peer)) if connections.len() < settings.max_connections => {
+                        let share = match app.shares.connection(peer.ip()) {
+                            Ok(share) => share,
+                            Err(error) => {
+                                counts.refused.increment(1);
+                                tracing::debug!(%peer, "connection refused: {}", error.message());
+                                continue;
+                            }
+                        };
                         counts.accepted.increment(1);
-                        connections.spawn(serve(stream, peer, Arc::clone(&app), Arc::clone(&server), stopping.clone()));
+                        let serving = accepted_connection(stream, peer, tls.clone(), Arc::clone(&app), Arc::clone(&server), stopping.clone());
+                        connections.spawn(async move {
+                            let _share = share;
+                            serving.await;
+                        });
                         counts.open.set(connections.len() as f64);
                     }
                     Ok((_, peer)) => {
@@ -150,9 +170,10 @@ async fn wait(connections: &mut JoinSet<()>, app: &App, deadline: Instant, farew
     }
 }
 
-async fn serve(
+async fn accepted_connection(
     stream: TcpStream,
     peer: SocketAddr,
+    tls: Option<Arc<Tls>>,
     app: Arc<App>,
     server: Arc<auto::Builder<TokioExecutor>>,
     stopping: CancellationToken,
@@ -163,6 +184,28 @@ async fn serve(
     }
     let client = Peer::new(peer);
     let stream = Acknowledged::new(stream, &client);
+    let Some(tls) = tls else { return serve(stream, client, app, server, stopping).await };
+    let accepted = tokio::select! {
+        accepted = tls.accept(stream) => accepted,
+        () = stopping.cancelled() => return,
+    };
+    match accepted {
+        Ok((stream, name)) => serve(stream, client.with_certificate(name), app, server, stopping).await,
+        // Whoever does not speak TLS, or has no certificate that is accepted, gets no answer but TLS's own.
+        Err(error) => tracing::debug!(%peer, "no TLS connection: {error}"),
+    }
+}
+
+async fn serve<S>(
+    stream: S,
+    client: Peer,
+    app: Arc<App>,
+    server: Arc<auto::Builder<TokioExecutor>>,
+    stopping: CancellationToken,
+) where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let peer = client.address();
     let service = service_fn(move |request: Request<Incoming>| {
         let (app, client) = (Arc::clone(&app), client.clone());
         async move { Ok::<Response<ResponseBody>, std::convert::Infallible>(app.answer(client, request).await) }

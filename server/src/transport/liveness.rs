@@ -22,6 +22,8 @@ use tokio::{
     net::TcpStream,
 };
 
+use crate::identity::CertificateName;
+
 /// How long bytes may stay unacknowledged.
 #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "there is no such option"))]
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(4);
@@ -30,12 +32,25 @@ const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(4);
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
     address: SocketAddr,
+    certificate: Option<Arc<CertificateName>>,
     must_acknowledge: Arc<AtomicBool>,
 }
 
 impl Peer {
     pub(crate) fn new(address: SocketAddr) -> Self {
-        Self { address, must_acknowledge: Arc::new(AtomicBool::new(false)) }
+        Self { address, certificate: None, must_acknowledge: Arc::new(AtomicBool::new(false)) }
+    }
+
+    /// The same client, which showed a certificate that names a user.
+    #[must_use]
+    pub(crate) fn with_certificate(mut self, name: Option<CertificateName>) -> Self {
+        self.certificate = name.map(Arc::new);
+        self
+    }
+
+    /// Whom its certificate names, if it showed one that does.
+    pub(crate) fn certificate(&self) -> Option<&CertificateName> {
+        self.certificate.as_deref()
     }
 
     /// Its address.

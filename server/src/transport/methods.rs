@@ -1,4 +1,6 @@
-//! The methods that the server has, by path.
+//! The methods that the server has, by path, and who may call each: the role matrix for calls.
+
+use kalamdb_engine::{Caller, Error, Rights};
 
 /// Which service answers a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -7,6 +9,7 @@ pub(crate) enum Service {
     Subscribe,
     Flush,
     Admin,
+    Auth,
     Health,
     Reflection,
 }
@@ -19,53 +22,92 @@ impl Service {
     }
 }
 
+/// Who may call a method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Callers {
+    /// Whoever can connect, without a credential.
+    Anybody,
+    /// Those whom the role matrix lets. The engine checks again what the call is about.
+    Roles(Rights),
+}
+
 /// A method.
 pub(crate) struct Method {
     pub(crate) path: &'static str,
     /// The path without its first slash, as metrics and logs name it.
     pub(crate) name: &'static str,
     pub(crate) service: Service,
+    pub(crate) callers: Callers,
+    /// Whether its answer is a stream, which can last.
+    pub(crate) streams: bool,
 }
 
+impl Method {
+    /// Checks that a caller may call it.
+    ///
+    /// # Errors
+    /// PERMISSION_DENIED.
+    pub(crate) fn check(&self, caller: &Caller) -> Result<(), Error> {
+        match self.callers {
+            Callers::Anybody => Ok(()),
+            Callers::Roles(rights) => rights.check(caller, self.name.rsplit('.').next().unwrap_or(self.name)),
+        }
+    }
+}
+
+/// A method without a word on who may call it does not compile.
 macro_rules! methods {
-    ($($service:ident $name:literal,)*) => {
+    ($($service:ident $name:literal $callers:ident $(, $streams:ident)?;)*) => {
         /// Every method, the most frequent first.
-        pub(crate) const METHODS: &[Method] =
-            &[$(Method { path: concat!("/", $name), name: $name, service: Service::$service },)*];
+        pub(crate) const METHODS: &[Method] = &[$(Method {
+            path: concat!("/", $name),
+            name: $name,
+            service: Service::$service,
+            callers: methods!(@callers $callers),
+            streams: methods!(@streams $($streams)?),
+        },)*];
     };
+    (@callers Anybody) => { Callers::Anybody };
+    (@callers $rights:ident) => { Callers::Roles(Rights::$rights) };
+    (@streams) => { false };
+    (@streams streams) => { true };
 }
 
 methods! {
-    Query "kalamdb.v1.QueryService/Execute",
-    Query "kalamdb.v1.QueryService/ExecuteStream",
-    Subscribe "kalamdb.v1.SubscribeService/Subscribe",
-    Flush "kalamdb.v1.FlushService/FlushTable",
-    Flush "kalamdb.v1.FlushService/FlushAllTables",
-    Admin "kalamdb.v1.AdminService/ListNamespaces",
-    Admin "kalamdb.v1.AdminService/CreateNamespace",
-    Admin "kalamdb.v1.AdminService/AlterNamespace",
-    Admin "kalamdb.v1.AdminService/DropNamespace",
-    Admin "kalamdb.v1.AdminService/ListTables",
-    Admin "kalamdb.v1.AdminService/GetTable",
-    Admin "kalamdb.v1.AdminService/DropTable",
-    Admin "kalamdb.v1.AdminService/ListSchemaVersions",
-    Admin "kalamdb.v1.AdminService/GetTableStats",
-    Admin "kalamdb.v1.AdminService/ListSegments",
-    Admin "kalamdb.v1.AdminService/CompactTable",
-    Admin "kalamdb.v1.AdminService/ListStorages",
-    Admin "kalamdb.v1.AdminService/CreateStorage",
-    Admin "kalamdb.v1.AdminService/AlterStorage",
-    Admin "kalamdb.v1.AdminService/DropStorage",
-    Admin "kalamdb.v1.AdminService/ListJobs",
-    Admin "kalamdb.v1.AdminService/GetJob",
-    Admin "kalamdb.v1.AdminService/ListLiveQueries",
-    Admin "kalamdb.v1.AdminService/KillLiveQuery",
-    Admin "kalamdb.v1.AdminService/ListSettings",
-    Admin "kalamdb.v1.AdminService/GetServerInfo",
-    Health "grpc.health.v1.Health/Check",
-    Health "grpc.health.v1.Health/List",
-    Health "grpc.health.v1.Health/Watch",
-    Reflection "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    Query "kalamdb.v1.QueryService/Execute" OWN;
+    Query "kalamdb.v1.QueryService/ExecuteStream" OWN, streams;
+    Subscribe "kalamdb.v1.SubscribeService/Subscribe" OWN, streams;
+    Flush "kalamdb.v1.FlushService/FlushTable" OPERATOR, streams;
+    Flush "kalamdb.v1.FlushService/FlushAllTables" OPERATOR, streams;
+    Admin "kalamdb.v1.AdminService/ListNamespaces" OWN;
+    Admin "kalamdb.v1.AdminService/CreateNamespace" OPERATOR;
+    Admin "kalamdb.v1.AdminService/AlterNamespace" OPERATOR;
+    Admin "kalamdb.v1.AdminService/DropNamespace" OPERATOR;
+    Admin "kalamdb.v1.AdminService/ListTables" OWN;
+    Admin "kalamdb.v1.AdminService/GetTable" OWN;
+    Admin "kalamdb.v1.AdminService/DropTable" OPERATOR;
+    Admin "kalamdb.v1.AdminService/ListSchemaVersions" OWN;
+    Admin "kalamdb.v1.AdminService/GetTableStats" OWN;
+    Admin "kalamdb.v1.AdminService/ListSegments" OPERATOR;
+    Admin "kalamdb.v1.AdminService/CompactTable" OPERATOR;
+    Admin "kalamdb.v1.AdminService/ListStorages" OPERATOR;
+    Admin "kalamdb.v1.AdminService/CreateStorage" OPERATOR;
+    Admin "kalamdb.v1.AdminService/AlterStorage" OPERATOR;
+    Admin "kalamdb.v1.AdminService/DropStorage" OPERATOR;
+    Admin "kalamdb.v1.AdminService/ListJobs" OPERATOR;
+    Admin "kalamdb.v1.AdminService/GetJob" OPERATOR;
+    Admin "kalamdb.v1.AdminService/ListLiveQueries" OPERATOR_OR_OWN;
+    Admin "kalamdb.v1.AdminService/KillLiveQuery" OPERATOR_OR_OWN;
+    Admin "kalamdb.v1.AdminService/ListSettings" OPERATOR;
+    Admin "kalamdb.v1.AdminService/GetServerInfo" ANYBODY;
+    Auth "kalamdb.v1.AuthService/Login" Anybody;
+    Auth "kalamdb.v1.AuthService/Refresh" Anybody;
+    Auth "kalamdb.v1.AuthService/Logout" ANYBODY;
+    Auth "kalamdb.v1.AuthService/WhoAmI" ANYBODY;
+    Health "grpc.health.v1.Health/Check" Anybody;
+    Health "grpc.health.v1.Health/List" Anybody;
+    Health "grpc.health.v1.Health/Watch" Anybody, streams;
+    Reflection "grpc.reflection.v1.ServerReflection/ServerReflectionInfo" Anybody, streams;
 }
 
 /// Index of the method with this path.

@@ -8,7 +8,10 @@ mod listener;
 mod liveness;
 mod methods;
 mod operations;
+mod tls;
 
 pub(crate) use app::{App, AppParts};
 pub(crate) use listener::{ConnectionSettings, Listener};
+pub(crate) use liveness::Peer;
 pub(crate) use methods::METHODS;
+pub(crate) use tls::Tls;

@@ -217,10 +217,14 @@ async fn a_port_in_use_is_a_clear_refusal() {
 }
 
 #[tokio::test]
-async fn an_address_for_everybody_is_refused_without_authentication() {
+async fn an_address_for_everybody_is_refused_where_calls_need_no_credential() {
     let (status, stderr) = refused(ServerProcess::builder().listen("0.0.0.0:0")).await;
-    assert!(status.is_some_and(|status| status != 0), "{stderr}");
-    assert!(stderr.contains("0.0.0.0"), "{stderr}");
+    assert_eq!(status, Some(2), "{stderr}");
+    assert!(stderr.contains("0.0.0.0") && stderr.contains("--dev"), "{stderr}");
+    let encrypted = ServerProcess::builder().dev(false).listen("0.0.0.0:0").args(["--set", "tls.required=true"]);
+    let (status, stderr) = refused(encrypted).await;
+    assert_eq!(status, Some(2), "{stderr}");
+    assert!(stderr.contains("tls.cert_file"), "{stderr}");
 }
 
 #[test]

@@ -16,6 +16,7 @@ use super::frame::Frame;
 use crate::{
     call::TraceId,
     convert, errors,
+    identity::Grant,
     services::stream::{MAX_MESSAGE_BYTES, into_messages, pieces},
 };
 
@@ -41,6 +42,7 @@ pub(super) struct QueryFeed {
     delay: Duration,
     node_id: u16,
     trace: TraceId,
+    grant: Arc<Grant>,
     state: State,
     /// Initial rows, in pieces that are converted one at a time.
     rows: VecDeque<RecordBatch>,
@@ -61,13 +63,21 @@ enum State {
 
 impl QueryFeed {
     /// `delay`: how long changes may wait for others.
-    pub(super) fn new(query: LiveQuery, index: u32, delay: Duration, node_id: u16, trace: TraceId) -> Self {
+    pub(super) fn new(
+        query: LiveQuery,
+        index: u32,
+        delay: Duration,
+        node_id: u16,
+        trace: TraceId,
+        grant: Arc<Grant>,
+    ) -> Self {
         Self {
             query,
             index,
             delay,
             node_id,
             trace,
+            grant,
             state: State::New,
             rows: VecDeque::new(),
             messages: VecDeque::new(),
@@ -111,6 +121,11 @@ impl QueryFeed {
     /// The next frame between the first and the last. `Err`: the query has ended.
     async fn frame(&mut self) -> Result<Option<Frame>, LiveEnd> {
         loop {
+            if self.grant.ended().is_some() {
+                // Rows that wait for a client that may not see them any more. Changes are told: the token comes after them.
+                self.rows.clear();
+                self.messages.clear();
+            }
             if let Some(frame) = self.frame_at_hand().map_err(cannot_be_told)? {
                 return Ok(Some(frame));
             }

@@ -21,7 +21,7 @@ use super::{
     frame::{Frame, Written},
     *,
 };
-use crate::call::TraceIds;
+use crate::{call::TraceIds, identity::Grant, transport::Peer};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -35,7 +35,13 @@ fn api(engine: &Arc<Engine>) -> SubscribeApi {
 
 fn context(timeout: Option<Duration>) -> CallContext {
     let trace = TraceIds::new(&SystemEnv).of(&http::HeaderMap::new());
-    CallContext { caller: Caller::new(UserId::new("ana").unwrap(), Role::System), timeout, trace }
+    CallContext {
+        caller: Caller::new(UserId::new("ana").unwrap(), Role::System),
+        grant: Grant::bypass(),
+        peer: Peer::new("127.0.0.1:1".parse().unwrap()),
+        timeout,
+        trace,
+    }
 }
 
 async fn run(engine: &Engine, sql: &str) {

@@ -1,3 +1,4 @@
+use kalamdb_engine::{Role, SYSTEM_TABLES, StatementKind};
 use prost::Message;
 
 use super::*;
@@ -7,7 +8,7 @@ fn every_method_of_the_api_is_here() {
     let descriptors = prost_descriptors();
     for (path, service) in &descriptors {
         let index = find(path).unwrap_or_else(|| panic!("{path} is not served"));
-        assert!(!METHODS[index].service.is_open(), "{service} needs an identity");
+        assert!(!METHODS[index].service.is_open(), "{service} is of the API");
     }
     let ours = METHODS.iter().filter(|method| !method.service.is_open()).count();
     assert_eq!(ours, descriptors.len());
@@ -51,4 +52,83 @@ fn prost_descriptors() -> Vec<(String, String)> {
         }
     }
     paths
+}
+
+/// Where the matrix is shown to people.
+const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/architecture/access.md");
+
+#[test]
+fn the_documented_matrix_is_that_of_the_code() {
+    let text = std::fs::read_to_string(DOCUMENT).unwrap();
+    let mut wanted = text.clone();
+    for (name, table) in [("calls", calls()), ("statements", statements()), ("system tables", system_tables())] {
+        wanted = with_table(&wanted, name, &table);
+    }
+    if text != wanted && std::env::var_os("KALAMDB_UPDATE_DOCS").is_some() {
+        std::fs::write(DOCUMENT, &wanted).unwrap();
+        return;
+    }
+    assert_eq!(
+        text, wanted,
+        "run this test with KALAMDB_UPDATE_DOCS=1 to bring docs/architecture/access.md up to date"
+    );
+}
+
+#[test]
+fn only_health_reflection_and_logging_in_need_no_credential() {
+    let open = METHODS.iter().filter(|method| method.callers == Callers::Anybody).map(|method| method.name);
+    let known = ["/Login", "/Refresh"];
+    for name in open {
+        let is_known = name.starts_with("grpc.") || known.iter().any(|known| name.ends_with(known));
+        assert!(is_known, "{name} can be called by anybody");
+    }
+}
+
+/// The text with the lines between `<!-- name -->` and `<!-- end -->` replaced.
+fn with_table(text: &str, name: &str, table: &str) -> String {
+    let (before, rest) = text.split_once(&format!("<!-- {name} -->\n")).unwrap();
+    let (_, after) = rest.split_once("<!-- end -->").unwrap();
+    format!("{before}<!-- {name} -->\n{table}<!-- end -->{after}")
+}
+
+fn row<T: AsRef<str>>(cells: impl IntoIterator<Item = T>) -> String {
+    let cells: Vec<T> = cells.into_iter().collect();
+    let cells: Vec<&str> = cells.iter().map(AsRef::as_ref).collect();
+    format!("| {} |\n", cells.join(" | "))
+}
+
+fn grants(rights: Rights) -> [String; 4] {
+    Role::ALL.map(|role| rights.of(role).as_str().to_owned())
+}
+
+fn calls() -> String {
+    let mut table = row(["call", "user", "service", "dba", "system"]) + &row(["---"; 5]);
+    for method in METHODS {
+        let may = match method.callers {
+            Callers::Anybody => ["without a credential", "", "", ""].map(str::to_owned),
+            Callers::Roles(rights) => grants(rights),
+        };
+        table += &row([format!("`{}`", method.name)].into_iter().chain(may));
+    }
+    table
+}
+
+fn statements() -> String {
+    let mut table = row(["statement", "user", "service", "dba", "system", "audited"]) + &row(["---"; 6]);
+    for kind in StatementKind::ALL {
+        let audited = if kind.is_audited() { "yes" } else { "" };
+        let name = format!("`{}`", kind.as_sql());
+        table += &row([name].into_iter().chain(grants(kind.rights())).chain([audited.to_owned()]));
+    }
+    table
+}
+
+fn system_tables() -> String {
+    let mut table = row(["table", "", "user", "service", "dba", "system"]) + &row(["---"; 6]);
+    for line in SYSTEM_TABLES {
+        let name = format!("`{}.{}`", line.namespace, line.table);
+        table += &row([name, "read".to_owned()].into_iter().chain(grants(line.read)));
+        table += &row([String::new(), "write".to_owned()].into_iter().chain(grants(line.write)));
+    }
+    table
 }
