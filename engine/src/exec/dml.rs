@@ -20,12 +20,14 @@ use kalamdb_store::{
 use tokio::time::Instant;
 
 use crate::{
+    access::RowRule,
     catalog::Table,
     engine::Shared,
     error::{Error, Reason, Result},
     exec::{
         StatementContext,
         cold::{self, ColdRows},
+        compact::compacted,
         errors::{from_datafusion, from_store},
         expr::RowExpr,
         key_filter::{KeyCondition, KeySet},
@@ -43,8 +45,9 @@ use crate::{
 /// How the rows of an UPDATE or DELETE are found.
 #[derive(Debug)]
 pub(crate) enum Selection {
-    /// By their keys, of which those are taken for which the rest of the condition holds.
-    Keys { conditions: Vec<KeyCondition>, rest: Option<RowExpr> },
+    /// By their keys, of which those are taken that the rule lets through, and of these those for which the rest of the
+    /// condition holds.
+    Keys { conditions: Vec<KeyCondition>, rule: Option<Arc<RowRule>>, rest: Option<RowExpr> },
     /// By a query that answers the table's columns.
     Query(Box<QueryPlan>),
 }
@@ -105,7 +108,7 @@ impl Selection {
         if let Some(filter) = filter
             && computed.is_empty()
             && !names_system_column(filter)
-            && let Some(by_key) = Self::by_key(planner, &used.table, schema, filter, &types)?
+            && let Some(by_key) = Self::by_key(planner, used, schema, filter, &types)?
         {
             return Ok((by_key, types));
         }
@@ -129,7 +132,7 @@ impl Selection {
 
     fn by_key(
         planner: &Planner<'_>,
-        table: &Table,
+        used: &UsedTable,
         schema: &DFSchemaRef,
         filter: &ast::Expr,
         types: &[SqlType],
@@ -138,7 +141,7 @@ impl Selection {
             // A condition with a query in it.
             return Ok(None);
         };
-        let key = table.key_column();
+        let key = used.table.key_column();
         let mut conditions = Vec::new();
         let mut others = Vec::new();
         for part in split_conjunction(condition.expr()) {
@@ -152,7 +155,7 @@ impl Selection {
         }
         let rest = datafusion::logical_expr::utils::conjunction(others);
         let rest = rest.map(|expr| RowExpr::new(expr, schema)).transpose()?;
-        Ok(Some(Selection::Keys { conditions, rest }))
+        Ok(Some(Selection::Keys { conditions, rule: used.rule.clone(), rest }))
     }
 
     /// Finds the rows in the statement's snapshot.
@@ -165,12 +168,15 @@ impl Selection {
     ) -> Result<FoundRows> {
         let Given { shared, parameters, values, deadline } = *given;
         match self {
-            Selection::Keys { conditions, rest } => {
+            Selection::Keys { conditions, rule, rest } => {
                 let keys = match KeySet::new(conditions, |expr| value_of(expr, values))? {
                     KeySet::Keys(keys) => keys.into_iter().collect::<Vec<_>>(),
                     KeySet::Range(..) => return Err(Error::internal("a selection by key without keys")),
                 };
-                let found = read_rows(shared, context, table, partition, &keys).await?;
+                let found = match rule {
+                    Some(rule) => read_shown_rows(shared, context, table, partition, &keys, rule).await?,
+                    None => read_rows(shared, context, table, partition, &keys).await?,
+                };
                 match rest {
                     Some(rest) if !found.keys.is_empty() => {
                         let keep = rest.holds(&shared.template, context, values, &found.batch)?;
@@ -258,6 +264,50 @@ pub(crate) async fn read_rows(
     }
     let cold = cold::find_rows(shared, context.snapshot(), table, partition, &missing).await?;
     if cold.keys.is_empty() { Ok(hot) } else { hot.and_cold(shared, table, cold) }
+}
+
+/// Keys whose rows are read at once, before it is looked which of them may be seen.
+const KEYS_PER_STEP: usize = 256;
+
+/// Those of the visible rows with these keys that a rule lets through. Only they count against what a statement may hold:
+/// that there are too many others must not show.
+async fn read_shown_rows(
+    shared: &Shared,
+    context: &StatementContext,
+    table: &Table,
+    partition: &Partition,
+    keys: &[PrimaryKey],
+    rule: &RowRule,
+) -> Result<FoundRows> {
+    let user = context.caller.effective_user();
+    let (mut shown_keys, mut versions, mut stored, mut batches) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut bytes = 0;
+    let mut step = KEYS_PER_STEP;
+    let mut rest = keys;
+    while !rest.is_empty() {
+        let (now, later) = rest.split_at(step.min(rest.len()));
+        let found = match read_rows(shared, context, table, partition, now).await {
+            // Alone, a row is never too large.
+            Err(error) if error.reason() == Reason::WriteTooLarge && now.len() > 1 => {
+                step = 1;
+                continue;
+            }
+            found => found?,
+        };
+        rest = later;
+        let keep = rule.shows_rows(user, &found.batch)?;
+        let mut shown = found.filtered(&keep)?;
+        bytes += shown.stored.iter().map(Vec::len).sum::<usize>();
+        if bytes > shared.settings.max_write_bytes {
+            return Err(too_large(shared.settings.max_write_bytes));
+        }
+        shown_keys.append(&mut shown.keys);
+        versions.append(&mut shown.versions);
+        stored.append(&mut shown.stored);
+        batches.push(shown.batch);
+    }
+    let batch = compacted(&concatenated(&batches, table.schema())?).map_err(from_datafusion)?;
+    Ok(FoundRows { batch, computed: Vec::new(), keys: shown_keys, versions, stored })
 }
 
 fn hot_rows(

@@ -12,9 +12,9 @@
 //!
 //! To DataFusion the operator is a leaf. No rule of its optimiser, whatever it does, can move a filter, a dynamic filter or
 //! a projection below it, or see a statistic, because it sees nothing there; and EXPLAIN ANALYZE finds no metrics but those
-//! of what came out. What comes out tells nothing of what did not: there are as many partitions whatever there is to read,
-//! batches are full, and their buffers hold no bytes of other rows. What is safe to take over is taken over here:
-//! conditions that cannot fail (when the scan is planned), an order by the key, and a limit.
+//! of what came out. What comes out tells nothing of what did not: there is one partition whatever there is to read below,
+//! in however many parts; batches are full, and their buffers hold no bytes of other rows. What is safe to take over is
+//! taken over here: conditions that cannot fail (when the scan is planned), an order by the key, and a limit.
 
 use std::{
     fmt,
@@ -32,14 +32,14 @@ use datafusion::{
     physical_plan::{
         DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
         SortOrderPushdownResult,
+        coalesce_partitions::CoalescePartitionsExec,
         execution_plan::{Boundedness, EmissionType},
         metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet},
         sorts::{sort::SortExec, sort_preserving_merge::SortPreservingMergeExec},
-        stream::{EmptyRecordBatchStream, RecordBatchStreamAdapter},
         union::UnionExec,
     },
 };
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::Stream;
 
 use crate::{
     access::RowRule,
@@ -58,9 +58,8 @@ pub(crate) struct GuardedScan {
     in_parts: Arc<[Arc<dyn ExecutionPlan>]>,
     /// Where the key is among the columns, if it is there.
     key: Option<usize>,
-    /// By the key: all rows then come in the first partition.
+    /// By the key.
     order: Option<LexOrdering>,
-    /// The most rows of each partition.
     fetch: Option<usize>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
@@ -68,7 +67,7 @@ pub(crate) struct GuardedScan {
 
 impl GuardedScan {
     /// Guards scans of the same columns, of which at most `fetch` rows were asked for. `projection` are the columns, as
-    /// indexes into the table's; `partitions` how many it is to have.
+    /// indexes into the table's; at most so many `parts` are read side by side.
     pub(crate) fn over(
         tiers: Vec<Arc<dyn ExecutionPlan>>,
         table: &Arc<Table>,
@@ -76,15 +75,14 @@ impl GuardedScan {
         schema: &SchemaRef,
         projection: &[usize],
         fetch: Option<usize>,
-        (partitions, config): (usize, &ConfigOptions),
+        (parts, config): (usize, &ConfigOptions),
     ) -> DataFusionResult<Self> {
-        let partitions = partitions.max(1);
-        let in_parts = tiers.iter().map(|tier| match tier.repartitioned(partitions, config)? {
+        let in_parts = tiers.iter().map(|tier| match tier.repartitioned(parts, config)? {
             Some(parts) => Ok(parts),
             None => Ok(Arc::clone(tier)),
         });
         let in_parts = in_parts.collect::<DataFusionResult<_>>()?;
-        let properties = properties(EquivalenceProperties::new(Arc::clone(schema)), partitions);
+        let properties = properties(EquivalenceProperties::new(Arc::clone(schema)));
         Ok(Self {
             table: Arc::clone(table),
             rule: Arc::clone(rule),
@@ -97,38 +95,15 @@ impl GuardedScan {
             metrics: ExecutionPlanMetricsSet::new(),
         })
     }
+}
 
-    fn partitions(&self) -> usize {
-        self.properties.output_partitioning().partition_count()
-    }
-
-    /// The streams of which a partition has the rows, one after the other.
-    fn dealt(&self, partition: usize, tasks: &Arc<TaskContext>) -> DataFusionResult<SendableRecordBatchStream> {
-        let inner = self.in_parts.iter().flat_map(|tier| {
-            let count = tier.output_partitioning().partition_count();
-            (0..count).map(move |of_tier| (Arc::clone(tier), of_tier))
-        });
-        let dealt: Vec<_> = inner.enumerate().filter(|(at, _)| at % self.partitions() == partition).collect();
-        let tasks = Arc::clone(tasks);
-        let streams = futures::stream::iter(dealt)
-            .map(move |(_, (tier, of_tier))| tier.execute(of_tier, Arc::clone(&tasks)))
-            .try_flatten();
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), streams)))
-    }
-
-    /// The one stream of the rows in order.
-    fn ordered(
-        &self,
-        order: &LexOrdering,
-        partition: usize,
-        tasks: Arc<TaskContext>,
-    ) -> DataFusionResult<SendableRecordBatchStream> {
-        if partition > 0 {
-            return Ok(Box::pin(EmptyRecordBatchStream::new(self.schema())));
-        }
-        let plan = in_order(&self.tiers, order, self.fetch, tasks.session_config().options())?;
-        plan.execute(0, tasks)
-    }
+/// Scans as one plan of one partition.
+fn in_one(tiers: &[Arc<dyn ExecutionPlan>]) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+    let all = UnionExec::try_new(tiers.to_vec())?;
+    Ok(match all.output_partitioning().partition_count() {
+        1 => all,
+        _ => Arc::new(CoalescePartitionsExec::new(all)),
+    })
 }
 
 /// Scans as one plan of one partition that has their rows in an order.
@@ -162,10 +137,10 @@ fn in_order(
     FilterPushdown::new_post_optimization().optimize(merged, config)
 }
 
-fn properties(equivalence: EquivalenceProperties, partitions: usize) -> Arc<PlanProperties> {
+fn properties(equivalence: EquivalenceProperties) -> Arc<PlanProperties> {
     Arc::new(PlanProperties::new(
         equivalence,
-        Partitioning::UnknownPartitioning(partitions),
+        Partitioning::UnknownPartitioning(1),
         EmissionType::Incremental,
         Boundedness::Bounded,
     ))
@@ -221,14 +196,15 @@ impl ExecutionPlan for GuardedScan {
     }
 
     fn execute(&self, partition: usize, tasks: Arc<TaskContext>) -> DataFusionResult<SendableRecordBatchStream> {
-        if partition >= self.partitions() {
-            return internal_err!("GuardedScan has {} partition(s), not {partition}", self.partitions());
+        if partition != 0 {
+            return internal_err!("GuardedScan has one partition, not {partition}");
         }
         let batch_size = tasks.session_config().batch_size();
-        let rows = match &self.order {
-            Some(order) => self.ordered(order, partition, tasks)?,
-            None => self.dealt(partition, &tasks)?,
+        let inside = match &self.order {
+            Some(order) => in_order(&self.tiers, order, self.fetch, tasks.session_config().options())?,
+            None => in_one(&self.in_parts)?,
         };
+        let rows = inside.execute(0, tasks)?;
         Ok(Box::pin(GuardedStream {
             rows,
             gathered: BatchCoalescer::new(self.schema(), batch_size.max(1)),
@@ -269,7 +245,7 @@ impl ExecutionPlan for GuardedScan {
             return Ok(SortOrderPushdownResult::Unsupported);
         };
         let equivalence = EquivalenceProperties::new_with_orderings(self.schema(), [[first.clone()]]);
-        let properties = properties(equivalence, self.partitions());
+        let properties = properties(equivalence);
         Ok(SortOrderPushdownResult::Exact { inner: Arc::new(Self { order: Some(order), properties, ..self.clone() }) })
     }
 }

@@ -30,7 +30,7 @@ use crate::{
         dml::{read_rows, stored_rows},
         errors::from_datafusion,
         expr::RowExpr,
-        planner::Planner,
+        planner::{Planner, UsedTable},
         scan::{batch_of, corrupt, is_visible},
         write::{self, concatenated},
     },
@@ -95,22 +95,28 @@ impl Conflict {
         }
     }
 
-    /// Decides for each row, against the statement's snapshot, whether it is inserted, updates a row, or is left out.
+    /// Decides for each row, against the statement's snapshot, whether it is inserted, updates a row, or is left out. If it
+    /// meets a row that may not be seen, the statement is refused before anything is evaluated on that row.
     pub(crate) async fn resolve(
         &self,
         shared: &Arc<Shared>,
         context: &Arc<StatementContext>,
-        table: &Table,
+        used: &UsedTable,
         partition: &Partition,
         batch: &RecordBatch,
         values: &[ScalarValue],
     ) -> Result<Resolved> {
+        let table: &Table = &used.table;
         let max_bytes = shared.settings.max_write_bytes;
         let (keys, encoded) = write::encode(table, batch.columns(), batch.num_rows(), max_bytes)?;
         let mut unique_keys: Vec<PrimaryKey> = keys.clone();
         unique_keys.sort();
         unique_keys.dedup();
         let found = read_rows(shared, context, table, partition, &unique_keys).await?;
+        if let Some(rule) = &used.rule {
+            let display = |key: &PrimaryKey| write::display_key(table, key);
+            rule.check_conflicting(&context.caller, table, &found.batch, &found.keys, display)?;
+        }
         let existing: HashMap<&PrimaryKey, usize> = found.keys.iter().enumerate().map(|(i, k)| (k, i)).collect();
         let expired = expired_rows(shared, context, table, partition, &unique_keys, Unique::Check)?;
 
@@ -188,6 +194,9 @@ impl Conflict {
             });
         }
         let updated = batch_of(table.schema(), columns, rows.len()).map_err(from_datafusion)?;
+        if let Some(rule) = &used.rule {
+            rule.check_written(&context.caller, table, &updated)?;
+        }
         let written = concatenated(&[taken, updated], table.schema())?;
         Ok(Resolved { changes, written })
     }

@@ -4,6 +4,11 @@
 //! normalised text, the namespace of its unqualified names and the types of its parameters, and is used only while
 //! each table it names is still the same object of the catalog: DDL on a table makes a new object, and so retires the
 //! plans that use it, and only them.
+//!
+//! A plan over restricted tables has the row rules of whoever it was made for in it, with CURRENT_USER() left open. It
+//! serves those who have the same rules for these tables. Under the statement itself it is then only noted which tables these
+//! are; the plans are under the statement and the texts of the rules. That is how they are found: whether one may be used
+//! is decided by comparing its rules with the caller's, each time.
 
 use std::{hash::Hash, sync::Arc};
 
@@ -11,11 +16,11 @@ use metrics::{Counter, counter};
 use moka::{policy::EvictionPolicy, sync::Cache};
 
 use crate::{
-    access::{self, Caller},
+    access::{self, RowRule, Viewer},
     catalog::CatalogState,
     error::Result,
     exec::{delete::DeletePlan, insert::InsertPlan, planner::UsedTable, query::QueryPlan, update::UpdatePlan},
-    sql::ParsedStatement,
+    sql::{Access, ParsedStatement, TableKind},
     types::SqlType,
 };
 
@@ -28,6 +33,16 @@ pub(crate) struct PlanKey {
     pub(crate) normalized: Arc<str>,
     pub(crate) namespace: Option<Arc<str>>,
     pub(crate) parameter_types: Vec<SqlType>,
+    /// The texts of the caller's rules for the restricted tables; `None`: what is known of the statement for everybody.
+    pub(crate) rules: Option<Arc<str>>,
+}
+
+/// What is known of a statement.
+#[derive(Debug, Clone)]
+enum Known {
+    Plan(Arc<Plan>),
+    /// Its plan depends on the caller's rules for these tables.
+    Ruled(Arc<[UsedTable]>),
 }
 
 /// A statement that was planned.
@@ -78,7 +93,7 @@ pub(crate) struct CachedStatement {
 #[derive(Debug)]
 pub(crate) struct Caches {
     batches: Cache<Arc<str>, Arc<ParsedBatch>>,
-    plans: Cache<PlanKey, Arc<Plan>>,
+    plans: Cache<PlanKey, Known>,
     hits: Counter,
     misses: Counter,
 }
@@ -116,26 +131,74 @@ impl Caches {
         Ok(batch)
     }
 
-    /// A plan that is still valid in `catalog`, and that `caller` may use.
+    /// A plan that is still valid in `catalog`, and that the caller may use.
     ///
     /// # Errors
     /// PERMISSION_DENIED when the caller may not use one of its tables.
-    pub(crate) fn plan(&self, key: &PlanKey, catalog: &CatalogState, caller: &Caller) -> Result<Option<Arc<Plan>>> {
-        let Some(plan) = self.plans.get(key).filter(|p| p.tables().iter().all(|t| catalog.is_current(&t.table))) else {
-            self.misses.increment(1);
-            return Ok(None);
+    pub(crate) fn plan(&self, key: &PlanKey, catalog: &CatalogState, viewer: &Viewer) -> Result<Option<Arc<Plan>>> {
+        let plan = match self.plans.get(key) {
+            Some(Known::Plan(plan)) => usable(plan, catalog, viewer)?,
+            Some(Known::Ruled(tables)) if are_current(&tables, catalog) => {
+                let seen = tables.iter().map(|used| access::may_use_table(viewer, &used.table, used.scope));
+                let rules = seen.map(|seen| Ok(seen?.rule().map(Arc::clone))).collect::<Result<Vec<_>>>()?;
+                match self.plans.get(&PlanKey { rules: Some(rules_text(&rules)), ..key.clone() }) {
+                    Some(Known::Plan(plan)) => usable(plan, catalog, viewer)?,
+                    Some(Known::Ruled(_)) | None => None,
+                }
+            }
+            Some(Known::Ruled(_)) | None => None,
         };
-        for used in plan.tables() {
-            access::may_use_table(caller, &used.table, used.scope)?;
+        match &plan {
+            Some(_) => self.hits.increment(1),
+            None => self.misses.increment(1),
         }
-        self.hits.increment(1);
-        Ok(Some(plan))
+        Ok(plan)
     }
 
     /// Keeps a plan.
     pub(crate) fn insert(&self, key: PlanKey, plan: Arc<Plan>) {
-        if key.normalized.len() <= MAX_CACHED_TEXT_BYTES {
-            self.plans.insert(key, plan);
+        if key.normalized.len() > MAX_CACHED_TEXT_BYTES {
+            return;
+        }
+        let is_ruled = |used: &&UsedTable| {
+            used.table.kind() == TableKind::Shared && used.table.access() == Access::Restricted
+        };
+        let ruled: Vec<UsedTable> = plan.tables().iter().filter(is_ruled).cloned().collect();
+        if ruled.is_empty() {
+            self.plans.insert(key, Known::Plan(plan));
+            return;
+        }
+        let rules: Vec<Option<Arc<RowRule>>> = ruled.iter().map(|used| used.rule.clone()).collect();
+        self.plans.insert(PlanKey { rules: Some(rules_text(&rules)), ..key.clone() }, Known::Plan(plan));
+        self.plans.insert(key, Known::Ruled(ruled.into()));
+    }
+}
+
+/// The plan, if it is valid in `catalog` and was made for rules such as the caller has.
+fn usable(plan: Arc<Plan>, catalog: &CatalogState, viewer: &Viewer) -> Result<Option<Arc<Plan>>> {
+    if !are_current(plan.tables(), catalog) {
+        return Ok(None);
+    }
+    for used in plan.tables() {
+        let visible = access::may_use_table(viewer, &used.table, used.scope)?;
+        if visible.rule() != used.rule.as_ref() {
+            return Ok(None);
+        }
+    }
+    Ok(Some(plan))
+}
+
+fn are_current(tables: &[UsedTable], catalog: &CatalogState) -> bool {
+    tables.iter().all(|used| catalog.is_current(&used.table))
+}
+
+/// The texts of rules for some tables, as one.
+fn rules_text(rules: &[Option<Arc<RowRule>>]) -> Arc<str> {
+    match rules {
+        [Some(rule)] => Arc::clone(rule.text()),
+        rules => {
+            let texts = rules.iter().map(|rule| rule.as_ref().map_or("", |rule| rule.text()));
+            texts.collect::<Vec<_>>().join("; ").into()
         }
     }
 }

@@ -18,7 +18,7 @@ use datafusion::{
 };
 
 use crate::{
-    access::{self, Caller},
+    access::{self, RowRule, Viewer},
     catalog::{CatalogState, Table},
     error::{Error, Reason, Result},
     exec::source::TableRows,
@@ -35,17 +35,20 @@ pub(crate) fn parser_options() -> ParserOptions {
         .with_map_string_types_to_utf8view(true)
 }
 
-/// A table that a plan reads, and under which scope.
+/// A table that a plan reads or writes, under which scope, and which of its rows: those that the rules of whoever the plan
+/// was made for let through. A plan serves others only as far as they have the same rules.
 #[derive(Debug, Clone)]
 pub(crate) struct UsedTable {
     pub(crate) table: Arc<Table>,
     pub(crate) scope: TableScope,
+    /// `None`: all rows.
+    pub(crate) rule: Option<Arc<RowRule>>,
 }
 
 /// Where a statement's names are looked up.
 pub(crate) struct Names<'a> {
     pub(crate) catalog: &'a CatalogState,
-    pub(crate) caller: &'a Caller,
+    pub(crate) viewer: &'a Viewer,
     /// Namespace of unqualified names.
     pub(crate) namespace: Option<&'a str>,
 }
@@ -62,10 +65,10 @@ impl Names<'_> {
 
     fn resolve(&self, namespace: Option<&str>, scope: TableScope, name: &str) -> Result<UsedTable> {
         let namespace = self.namespace_or_default(namespace, name)?;
-        let visible = |table: &Table| access::may_see_table(self.caller, table);
+        let visible = |table: &Table| access::may_see_table(self.viewer, table);
         let table = self.catalog.table(namespace, name, visible)?;
-        access::may_use_table(self.caller, table, scope)?;
-        Ok(UsedTable { table: Arc::clone(table), scope })
+        let visible = access::may_use_table(self.viewer, table, scope)?;
+        Ok(UsedTable { table: Arc::clone(table), scope, rule: visible.rule().map(Arc::clone) })
     }
 
     pub(crate) fn namespace_or_default<'n>(&'n self, namespace: Option<&'n str>, table: &str) -> Result<&'n str> {
@@ -111,7 +114,7 @@ impl<'a> Planner<'a> {
     /// A table as a source of rows, noted as used.
     pub(crate) fn source(&self, used: UsedTable, with_system: bool) -> Arc<dyn TableSource> {
         self.used.borrow_mut().push(used.clone());
-        provider_as_source(Arc::new(TableRows::new(used.table, used.scope, with_system)))
+        provider_as_source(Arc::new(TableRows::new(used, with_system)))
     }
 
     fn table_source(&self, name: &TableReference) -> Result<Arc<dyn TableSource>> {

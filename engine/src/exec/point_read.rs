@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use datafusion::{
     arrow::{
         array::{ArrayRef, RecordBatch},
-        compute::interleave,
+        compute::{filter_record_batch, interleave},
         datatypes::SchemaRef,
     },
     common::ScalarValue,
@@ -19,11 +19,13 @@ use kalamdb_store::{
 };
 
 use crate::{
+    access::RowRule,
     catalog::Table,
     error::{Error, Result},
     exec::{
         StatementContext,
         cold::{ColdColumn, FoundColumns, find_columns},
+        compact::compacted,
         errors::{from_datafusion, from_store},
         key_filter::{KeyCondition, KeySet},
         params::parameter_index,
@@ -39,9 +41,21 @@ pub(crate) struct PointRead {
     table: Arc<Table>,
     scope: TableScope,
     conditions: Vec<KeyCondition>,
+    /// The columns that are answered, then those that only the guard looks at.
     columns: Vec<DecodeColumn>,
     /// The same columns, as segments have them.
     cold_columns: Vec<ColdColumn>,
+    guard: Option<Guard>,
+}
+
+/// What lets rows through.
+#[derive(Debug)]
+struct Guard {
+    rule: Arc<RowRule>,
+    /// Where the columns that it looks at are among those that are read.
+    places: Vec<usize>,
+    /// How many of the columns that are read are answered.
+    width: usize,
 }
 
 /// Rows of the hot tier, in key order.
@@ -69,9 +83,11 @@ impl PointRead {
         if !conditions.iter().any(KeyCondition::names_keys) || scan.fetch.is_some_and(|n| n == 0 || !single) {
             return Ok(None);
         }
+        let mut columns = columns;
+        let guard = rows.rule().map(|rule| Guard::new(rule, &mut columns));
         let cold_columns = columns.iter().map(|i| rows.cold_column(*i)).collect::<Result<Vec<_>>>()?;
         let columns = columns.into_iter().map(|i| rows.decode_column(i)).collect::<Result<Vec<_>>>()?;
-        Ok(Some(Self { table: Arc::clone(rows.table()), scope: rows.scope(), conditions, columns, cold_columns }))
+        Ok(Some(Self { table: Arc::clone(rows.table()), scope: rows.scope(), conditions, columns, cold_columns, guard }))
     }
 
     /// Reads the rows, in key order.
@@ -94,7 +110,7 @@ impl PointRead {
         let hot = self.read_hot(context, &partition, &keys, alone)?;
         // Asked after reading: a row that has left the hot tier since is in a segment that is known of by now.
         if hot.keys.len() == keys.len() || !context.cold().tables.contains(self.table.id()) {
-            return batch_of(schema, hot.columns, hot.keys.len()).map_err(from_datafusion);
+            return self.answered(context, schema, hot.columns, hot.keys.len());
         }
         Box::pin(self.read_both(context, &partition, &keys, (!alone).then_some(hot), schema)).await
     }
@@ -124,7 +140,21 @@ impl PointRead {
         } else {
             in_key_order(&hot, &cold)?
         };
-        batch_of(schema, columns, rows).map_err(from_datafusion)
+        self.answered(context, schema, columns, rows)
+    }
+
+    /// The rows that were read, as far as they may be seen.
+    fn answered(
+        &self,
+        context: &StatementContext,
+        schema: &SchemaRef,
+        columns: Vec<ArrayRef>,
+        rows: usize,
+    ) -> Result<RecordBatch> {
+        match &self.guard {
+            None => batch_of(schema, columns, rows).map_err(from_datafusion),
+            Some(guard) => guard.shown(context, schema, columns, rows),
+        }
     }
 
     fn read_hot(
@@ -155,6 +185,39 @@ impl PointRead {
             }
         }
         Ok(HotRows { columns: decoder.finish().map_err(corrupt)?, keys: found })
+    }
+}
+
+impl Guard {
+    /// Adds the columns that it needs to those that are read.
+    fn new(rule: &Arc<RowRule>, columns: &mut Vec<usize>) -> Self {
+        let width = columns.len();
+        let mut place = |index: &usize| {
+            columns.iter().position(|column| column == index).unwrap_or_else(|| {
+                columns.push(*index);
+                columns.len() - 1
+            })
+        };
+        let places = rule.columns().iter().map(&mut place).collect();
+        Self { rule: Arc::clone(rule), places, width }
+    }
+
+    fn shown(
+        &self,
+        context: &StatementContext,
+        schema: &SchemaRef,
+        mut columns: Vec<ArrayRef>,
+        rows: usize,
+    ) -> Result<RecordBatch> {
+        let looked_at = self.places.iter().filter_map(|place| columns.get(*place).map(Arc::clone)).collect();
+        let shown = self.rule.shows(context.caller.effective_user(), looked_at, rows)?;
+        columns.truncate(self.width);
+        let all = batch_of(schema, columns, rows).map_err(from_datafusion)?;
+        if shown.false_count() == 0 {
+            return Ok(all);
+        }
+        let shown = filter_record_batch(&all, &shown).map_err(Error::internal)?;
+        compacted(&shown).map_err(from_datafusion)
     }
 }
 

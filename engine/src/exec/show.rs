@@ -64,8 +64,12 @@ pub(crate) async fn table_stats(
         let message = "A table of the system keeps no rows: there are no statistics of it.";
         return Err(Error::new(Reason::InvalidStatement, message));
     }
-    let names = Names { catalog: &context.catalog, caller: &context.caller, namespace: default };
-    let table = names.table(name)?.table;
+    let names = Names { catalog: &context.catalog, viewer: &context.viewer, namespace: default };
+    let used = names.table(name)?;
+    if used.rule.is_some() {
+        return Err(access::counts_hidden_rows(&used.table));
+    }
+    let table = used.table;
     let owner = match table.kind() {
         TableKind::Shared => Some(Owner::Shared),
         TableKind::User | TableKind::Stream if context.caller.role.crosses_users() => None,
@@ -90,7 +94,7 @@ pub(crate) async fn table_stats(
 /// DESCRIBE: a row for each column, then a row for each property of the table.
 pub(crate) fn describe(context: &StatementContext, name: &TableName, default: Option<&str>) -> Result<RowStream> {
     let named = TableName { scope: TableScope::Caller, ..name.clone() };
-    let names = Names { catalog: &context.catalog, caller: &context.caller, namespace: default };
+    let names = Names { catalog: &context.catalog, viewer: &context.viewer, namespace: default };
     let namespace = named.namespace.as_ref().map(|n| n.text.as_str()).or(default);
     let mut lines: Vec<[String; 6]> = Vec::new();
     match namespace.filter(|n| system::is_system_namespace(n)) {
@@ -112,7 +116,7 @@ pub(crate) fn describe(context: &StatementContext, name: &TableName, default: Op
         }
         None => {
             let table = names.table(&named)?.table;
-            if !access::may_see_table(&context.caller, &table) {
+            if !access::may_see_table(&context.viewer, &table) {
                 return Err(Error::internal("a table that may be used but not seen"));
             }
             let info = TableInfo::new(&table, &context.storages);

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use datafusion::{
     arrow::datatypes::{Schema, SchemaRef},
     catalog::{Session, TableProvider},
-    common::{DFSchema, Result as DataFusionResult, tree_node::TreeNode},
+    common::{DFSchema, Result as DataFusionResult, project_schema, tree_node::TreeNode},
     error::DataFusionError,
     execution::memory_pool::MemoryLimit,
     logical_expr::{Expr, TableProviderFilterPushDown, TableType, utils::conjunction},
@@ -15,31 +15,38 @@ use datafusion::{
 use kalamdb_store::codec::DecodeColumn;
 
 use crate::{
+    access::RowRule,
     catalog::{OWNER_COLUMN, Table},
     error::{Error, Result},
     exec::{
         StatementContext,
         cold::{ColdColumn, segment_scans},
+        guarded_scan::GuardedScan,
         hot_image::hot_rows,
         key_filter::{KeyCondition, KeySet},
+        leakproof::is_leakproof,
+        planner::UsedTable,
         scan::ScanSpec,
     },
     sql::TableScope,
     types::SqlType,
 };
 
-/// The rows of a table that a scope means. Holds nothing of a caller: whose partition and which snapshot are read is
-/// in the [`StatementContext`] of the session that scans it.
+/// The rows of a table that a scope means, as far as a rule lets them through. Holds nothing of a caller: whose partition
+/// and which snapshot are read, and who CURRENT_USER() is in the rule, is in the [`StatementContext`] of the session that
+/// scans it.
 #[derive(Debug)]
 pub(crate) struct TableRows {
     table: Arc<Table>,
     scope: TableScope,
+    rule: Option<Arc<RowRule>>,
     schema: SchemaRef,
 }
 
 impl TableRows {
     /// `with_system` shows the hidden columns too.
-    pub(crate) fn new(table: Arc<Table>, scope: TableScope, with_system: bool) -> Self {
+    pub(crate) fn new(used: UsedTable, with_system: bool) -> Self {
+        let UsedTable { table, scope, rule } = used;
         let base = if with_system { table.schema_with_system() } else { table.schema() };
         let schema = match scope {
             TableScope::AllUsers => {
@@ -49,7 +56,7 @@ impl TableRows {
             }
             TableScope::Caller | TableScope::ActingUser => Arc::clone(base),
         };
-        Self { table, scope, schema }
+        Self { table, scope, rule, schema }
     }
 
     pub(crate) fn table(&self) -> &Arc<Table> {
@@ -58,6 +65,11 @@ impl TableRows {
 
     pub(crate) fn scope(&self) -> TableScope {
         self.scope
+    }
+
+    /// What lets rows through; `None`: all come through.
+    pub(crate) fn rule(&self) -> Option<&Arc<RowRule>> {
+        self.rule.as_ref()
     }
 
     /// How the column with this index in the schema is read from a stored row.
@@ -113,12 +125,14 @@ impl TableProvider for TableRows {
     }
 
     /// The scan evaluates every condition on its own columns itself: those on the key as keys and ranges, the rest
-    /// before the columns that they do not need are put together.
+    /// before the columns that they do not need are put together. Where a rule guards the rows, it takes over only those
+    /// that cannot tell of a row that is not let through.
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DataFusionResult<Vec<TableProviderFilterPushDown>> {
         filters
             .iter()
             .map(|filter| {
                 let plain = !filter.is_volatile() && !filter.exists(|e| Ok(is_subquery(e)))?;
+                let plain = plain && (self.rule.is_none() || is_leakproof(filter, &self.schema));
                 Ok(if plain { TableProviderFilterPushDown::Exact } else { TableProviderFilterPushDown::Unsupported })
             })
             .collect()
@@ -135,12 +149,20 @@ impl TableProvider for TableRows {
             .config()
             .get_extension::<StatementContext>()
             .ok_or_else(|| DataFusionError::Internal("a scan outside any statement".to_owned()))?;
+        let mut filters = filters.to_vec();
+        if let Some(rule) = &self.rule {
+            if !filters.iter().all(|filter| is_leakproof(filter, &self.schema)) {
+                return Err(DataFusionError::Internal("a condition that may leak was given to a guarded scan".to_owned()));
+            }
+            let user = context.caller.effective_user();
+            filters.push(rule.condition_for(user).map_err(|e| DataFusionError::External(Box::new(e)))?);
+        }
         let mut key_conditions = Vec::new();
         let mut others = Vec::new();
         for filter in filters {
-            match self.key_condition(filter) {
+            match self.key_condition(&filter) {
                 Some(condition) => key_conditions.push(condition),
-                None => others.push(filter.clone()),
+                None => others.push(filter),
             }
         }
         let keys = KeySet::new(&key_conditions, literal).map_err(|e| DataFusionError::External(Box::new(e)))?;
@@ -163,20 +185,35 @@ impl TableProvider for TableRows {
             projection,
             full_schema: Arc::clone(&self.schema),
         };
-        // Segments are noted before they become visible: none is missed by asking after the snapshot was taken.
-        let snapshot = Arc::clone(context.snapshot());
-        let partitions = partitions_for(state);
-        if !context.cold().tables.contains(self.table.id()) {
-            return hot_rows(context, spec, limit, partitions);
-        }
-        let mut tiers = segment_scans(state, &context, &spec, limit)?;
-        let may_be_hot = tiers.is_empty()
-            || spec.may_have_rows(snapshot.as_ref()).map_err(|e| DataFusionError::External(Box::new(e)))?;
-        if may_be_hot {
-            tiers.insert(0, hot_rows(context, spec, limit, partitions)?);
-        }
-        UnionExec::try_new(tiers)
+        let Some(rule) = &self.rule else { return UnionExec::try_new(tiers_of(state, context, spec, limit)?) };
+        let projection = spec.projection.clone();
+        let schema = project_schema(&self.schema, Some(&projection))?;
+        let tiers = tiers_of(state, context, spec, limit)?;
+        let parts = (partitions_for(state), state.config_options());
+        Ok(Arc::new(GuardedScan::over(tiers, &self.table, rule, &schema, &projection, limit, parts)?))
     }
+}
+
+/// The scans of the tiers that may have wanted rows.
+fn tiers_of(
+    state: &dyn Session,
+    context: Arc<StatementContext>,
+    spec: ScanSpec,
+    limit: Option<usize>,
+) -> DataFusionResult<Vec<Arc<dyn ExecutionPlan>>> {
+    // Segments are noted before they become visible: none is missed by asking after the snapshot was taken.
+    let snapshot = Arc::clone(context.snapshot());
+    let partitions = partitions_for(state);
+    if !context.cold().tables.contains(spec.table.id()) {
+        return Ok(vec![hot_rows(context, spec, limit, partitions)?]);
+    }
+    let mut tiers = segment_scans(state, &context, &spec, limit)?;
+    let may_be_hot =
+        tiers.is_empty() || spec.may_have_rows(snapshot.as_ref()).map_err(|e| DataFusionError::External(Box::new(e)))?;
+    if may_be_hot {
+        tiers.insert(0, hot_rows(context, spec, limit, partitions)?);
+    }
+    Ok(tiers)
 }
 
 /// In how many parts an image is read: each part of a plan sorts and aggregates with memory of its own, and a query with little

@@ -37,7 +37,7 @@ pub(crate) use checked::CheckedArithmetic;
 use generated::{Generated, Generator};
 use statement_value::StatementFunction;
 pub(crate) use statement_value::{
-    bind_statement_values, is_statement_parameter, is_time_of_statement, names_current_user,
+    bind_statement_values, current_user, is_statement_parameter, is_time_of_statement, names_current_user,
 };
 use sum::CheckedSum;
 use version::Version;

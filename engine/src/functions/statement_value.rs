@@ -161,6 +161,11 @@ fn replace_calls(expr: Expr) -> DataFusionResult<Transformed<Expr>> {
     })
 }
 
+/// CURRENT_USER() as a plan has it after [`bind_statement_values`]: a placeholder.
+pub(crate) fn current_user() -> Expr {
+    StatementValue::CurrentUser.placeholder()
+}
+
 /// Whether an expression is a call of `now()` or its like, whose value is the time of the statement.
 pub(crate) fn is_time_of_statement(expr: &Expr) -> bool {
     StatementValue::called_by(expr).is_some_and(|value| value != StatementValue::CurrentUser)

@@ -78,7 +78,8 @@ pub(super) fn compile(shared: &Shared, caller: &Caller, source: &Source<'_>) -> 
     refuse_shape(source.query)?;
     let state = shared.template.as_ref();
     let catalog = shared.catalog.state();
-    let names = || Names { catalog: &catalog, caller, namespace: source.namespace };
+    let viewer = shared.viewer(caller.clone());
+    let names = || Names { catalog: &catalog, viewer: &viewer, namespace: source.namespace };
     let last = match source.initial_rows {
         InitialRows::Last(n) => Some(n),
         InitialRows::None | InitialRows::All => None,

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use datafusion::{
     arrow::{
         array::{Array, ArrayRef, BooleanArray, RecordBatch},
-        datatypes::{DataType, Schema},
+        datatypes::Schema,
     },
     common::{
         Column as ColumnName, DFSchema, Result as DataFusionResult, ScalarValue,
@@ -39,8 +39,8 @@ use crate::{
 /// Name of the column that holds CURRENT_USER() where rows are checked one by one; no column of a table can have it.
 const USER_COLUMN: &str = "current_user()";
 
-/// The most compiled rules that are kept.
-const MAX_KEPT: u64 = 10_000;
+/// Memory for compiled rules that are kept, about.
+const MAX_KEPT_BYTES: u64 = 32 * 1024 * 1024;
 
 /// Rules that were compiled, for all users: those with equal rules share them.
 #[derive(Debug)]
@@ -56,7 +56,12 @@ struct Compiled {
 
 impl RowRules {
     pub(crate) fn new() -> Self {
-        Self(Cache::builder().max_capacity(MAX_KEPT).eviction_policy(EvictionPolicy::lru()).build())
+        // Expressions take several times the room of their text.
+        let weigh = |key: &Compiled, _: &Option<Arc<RowRule>>| {
+            u32::try_from(1_024 + key.rules.len().saturating_mul(10)).unwrap_or(u32::MAX)
+        };
+        let rules = Cache::builder().weigher(weigh).max_capacity(MAX_KEPT_BYTES);
+        Self(rules.eviction_policy(EvictionPolicy::lru()).build())
     }
 
     /// The rules for a table as a condition; `None`: no row fulfils any of them, whatever it holds.
