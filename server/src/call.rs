@@ -22,8 +22,6 @@ pub(crate) struct CallContext {
     pub(crate) caller: Caller,
     /// The caller's right to go on.
     pub(crate) grant: Arc<Grant>,
-    /// Where the call comes from.
-    pub(crate) peer: Peer,
     /// The time that the client gives the call, if it says so.
     pub(crate) timeout: Option<Duration>,
     pub(crate) trace: TraceId,

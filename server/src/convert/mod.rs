@@ -8,6 +8,7 @@ mod parameters;
 mod rows;
 mod storages;
 mod types;
+mod users;
 
 #[cfg(test)]
 mod tests;
@@ -20,4 +21,5 @@ pub(crate) use live::{to_encoded_commit, to_live_query_id, to_live_query_info, t
 pub(crate) use parameters::to_parameters;
 pub(crate) use rows::to_rows;
 pub(crate) use storages::{from_storage_type, to_partition_stats, to_segment, to_storage, to_tier_stats};
-pub(crate) use types::{to_column, to_columns, to_timestamp};
+pub(crate) use types::{from_timestamp, to_column, to_columns, to_timestamp};
+pub(crate) use users::{from_role, to_api_key, to_user, to_user_patch};

@@ -51,6 +51,15 @@ fn to_sql_type(sql_type: &SqlType) -> v1::SqlType {
     }
 }
 
+/// A time in microseconds since 1970, if it is one that protobuf allows.
+pub(crate) fn from_timestamp(at: &Timestamp) -> Option<i64> {
+    let nanos = i64::from(at.nanos);
+    if !(0..1_000_000_000).contains(&nanos) {
+        return None;
+    }
+    at.seconds.checked_mul(1_000_000)?.checked_add(nanos / 1_000)
+}
+
 /// A time in microseconds since 1970.
 pub(crate) fn to_timestamp(us: i64) -> Timestamp {
     // `rem_euclid` is below 10^6, so that the nanoseconds fit.

@@ -89,6 +89,11 @@ impl Grant {
         }
     }
 
+    /// Whether it can end before its call does.
+    pub(crate) fn can_end(&self) -> bool {
+        self.place.is_some()
+    }
+
     /// Why it has ended, if it has.
     pub(crate) fn ended(&self) -> Option<&Error> {
         self.ended.get()
@@ -109,6 +114,9 @@ impl Grant {
 
     /// Waits until the call has to end, and says why.
     pub(crate) async fn withdrawn(&self) -> Error {
+        if self.place.is_none() {
+            return std::future::pending().await;
+        }
         loop {
             let woken = self.wake.notified();
             if self.cut.load(Ordering::Acquire)

@@ -60,7 +60,7 @@ impl Watch {
                 }
                 _ = ticks.tick() => {
                     looks = looks.wrapping_add(1);
-                    if looks % LOOKS_PER_WHOLE_LOOK == 0 {
+                    if looks.is_multiple_of(LOOKS_PER_WHOLE_LOOK) {
                         self.look(&Changed { everything: true, ..Changed::default() })
                     } else {
                         self.look_for_expired()

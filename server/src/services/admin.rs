@@ -7,21 +7,24 @@ use kalamdb_engine::{
     SchemaVersionInfo, SegmentInfo, Session, SettingInfo, StorageInfo, TableInfo, TableKind, UserId,
 };
 use kalamdb_proto::v1::{
-    AlterNamespaceRequest, AlterNamespaceResponse, AlterStorageRequest, AlterStorageResponse, CompactTableRequest,
-    CompactTableResponse, CreateNamespaceRequest, CreateNamespaceResponse, CreateStorageRequest, CreateStorageResponse,
-    DropNamespaceRequest, DropNamespaceResponse, DropStorageRequest, DropStorageResponse, DropTableRequest,
-    DropTableResponse, GetJobRequest, GetJobResponse, GetServerInfoRequest, GetServerInfoResponse, GetTableRequest,
-    GetTableResponse, GetTableStatsRequest, GetTableStatsResponse, KillLiveQueryRequest, KillLiveQueryResponse,
-    ListJobsRequest, ListJobsResponse, ListLiveQueriesRequest, ListLiveQueriesResponse, ListNamespacesRequest,
-    ListNamespacesResponse, ListSchemaVersionsRequest, ListSchemaVersionsResponse, ListSegmentsRequest,
-    ListSegmentsResponse, ListSettingsRequest, ListSettingsResponse, ListStoragesRequest, ListStoragesResponse,
-    ListTablesRequest, ListTablesResponse, Namespace, SchemaVersion, Setting, Storage, Table, TableColumn, TableType,
-    admin_service_server::AdminService,
+    AlterNamespaceRequest, AlterNamespaceResponse, AlterStorageRequest, AlterStorageResponse, AlterUserRequest,
+    AlterUserResponse, CompactTableRequest, CompactTableResponse, CreateApiKeyRequest, CreateApiKeyResponse,
+    CreateNamespaceRequest, CreateNamespaceResponse, CreateStorageRequest, CreateStorageResponse, CreateUserRequest,
+    CreateUserResponse, DropNamespaceRequest, DropNamespaceResponse, DropStorageRequest, DropStorageResponse,
+    DropTableRequest, DropTableResponse, DropUserRequest, DropUserResponse, GetJobRequest, GetJobResponse,
+    GetServerInfoRequest, GetServerInfoResponse, GetTableRequest, GetTableResponse, GetTableStatsRequest,
+    GetTableStatsResponse, GetUserRequest, GetUserResponse, KillLiveQueryRequest, KillLiveQueryResponse,
+    ListApiKeysRequest, ListApiKeysResponse, ListJobsRequest, ListJobsResponse, ListLiveQueriesRequest,
+    ListLiveQueriesResponse, ListNamespacesRequest, ListNamespacesResponse, ListSchemaVersionsRequest,
+    ListSchemaVersionsResponse, ListSegmentsRequest, ListSegmentsResponse, ListSettingsRequest, ListSettingsResponse,
+    ListStoragesRequest, ListStoragesResponse, ListTablesRequest, ListTablesResponse, ListUsersRequest,
+    ListUsersResponse, Namespace, RevokeApiKeyRequest, RevokeApiKeyResponse, SchemaVersion, Setting, Storage, Table,
+    TableColumn, TableType, admin_service_server::AdminService,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::{page::page, shutting_down, split};
+use super::{page::page, shutting_down, split, users};
 use crate::{
     convert::{
         from_job_status, from_job_type, from_storage_type, to_column, to_job, to_live_query_id, to_live_query_info,
@@ -209,6 +212,38 @@ impl AdminService for AdminApi {
             Ok(DropStorageResponse { dropped })
         })
         .await
+    }
+
+    async fn list_users(&self, request: Request<ListUsersRequest>) -> Answer<ListUsersResponse> {
+        self.answer(request, users::list_users).await
+    }
+
+    async fn get_user(&self, request: Request<GetUserRequest>) -> Answer<GetUserResponse> {
+        self.answer(request, users::get_user).await
+    }
+
+    async fn create_user(&self, request: Request<CreateUserRequest>) -> Answer<CreateUserResponse> {
+        self.answer(request, users::create_user).await
+    }
+
+    async fn alter_user(&self, request: Request<AlterUserRequest>) -> Answer<AlterUserResponse> {
+        self.answer(request, users::alter_user).await
+    }
+
+    async fn drop_user(&self, request: Request<DropUserRequest>) -> Answer<DropUserResponse> {
+        self.answer(request, users::drop_user).await
+    }
+
+    async fn create_api_key(&self, request: Request<CreateApiKeyRequest>) -> Answer<CreateApiKeyResponse> {
+        self.answer(request, users::create_api_key).await
+    }
+
+    async fn list_api_keys(&self, request: Request<ListApiKeysRequest>) -> Answer<ListApiKeysResponse> {
+        self.answer(request, users::list_api_keys).await
+    }
+
+    async fn revoke_api_key(&self, request: Request<RevokeApiKeyRequest>) -> Answer<RevokeApiKeyResponse> {
+        self.answer(request, users::revoke_api_key).await
     }
 
     async fn list_jobs(&self, request: Request<ListJobsRequest>) -> Answer<ListJobsResponse> {

@@ -7,6 +7,7 @@ mod page;
 pub(crate) mod query;
 mod stream;
 pub(crate) mod subscribe;
+mod users;
 
 use kalamdb_engine::{Error, Reason};
 use tonic::{Request, Status};

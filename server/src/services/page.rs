@@ -18,17 +18,7 @@ pub(super) fn page<T>(
     page_size: u32,
     page_token: &str,
 ) -> Result<(Vec<T>, String), Error> {
-    let size = match usize::try_from(page_size) {
-        Ok(0) => DEFAULT_SIZE,
-        Ok(size) if size <= MAX_SIZE => size,
-        _ => {
-            return Err(Error::new(
-                Reason::InvalidRequest,
-                format!("page_size {page_size} is too large; it may be 1 to {MAX_SIZE}."),
-            )
-            .with("field", "page_size"));
-        }
-    };
+    let size = page_of(page_size)?;
     let mut rest = items.into_iter().skip_while(|item| !page_token.is_empty() && key(item).as_str() <= page_token);
     let page: Vec<T> = rest.by_ref().take(size).collect();
     let token = match (rest.next(), page.last()) {
@@ -36,6 +26,22 @@ pub(super) fn page<T>(
         _ => String::new(),
     };
     Ok((page, token))
+}
+
+/// How many items a page has at most.
+///
+/// # Errors
+/// INVALID_REQUEST when the size is more than 1,000.
+pub(super) fn page_of(page_size: u32) -> Result<usize, Error> {
+    match usize::try_from(page_size) {
+        Ok(0) => Ok(DEFAULT_SIZE),
+        Ok(size) if size <= MAX_SIZE => Ok(size),
+        _ => Err(Error::new(
+            Reason::InvalidRequest,
+            format!("page_size {page_size} is too large; it may be 1 to {MAX_SIZE}."),
+        )
+        .with("field", "page_size")),
+    }
 }
 
 #[cfg(test)]

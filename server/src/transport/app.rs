@@ -276,7 +276,7 @@ impl App {
                 return Err(error);
             }
             let timeout = call::client_timeout(headers)?;
-            Ok((CallContext { caller, grant, peer: client.clone(), timeout, trace }, self.calls.begin()?))
+            Ok((CallContext { caller, grant, timeout, trace }, self.calls.begin()?))
         });
         match admitted {
             Ok((context, permit)) => Ok(Admitted { context: Some(context), record, permit: Some(permit) }),

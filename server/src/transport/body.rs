@@ -16,6 +16,7 @@ use tonic::{Code, Status};
 use crate::{errors, identity::Grant, limits::CallPermit, telemetry::rpc::CallRecord};
 
 /// The body of any answer.
+#[allow(clippy::large_enum_variant, reason = "nearly all bodies are those of calls")]
 pub(crate) enum ResponseBody {
     /// Bytes that are there already.
     Full(Full<Bytes>),
@@ -47,7 +48,7 @@ impl CallBody {
         grant: Option<Arc<Grant>>,
         cut: bool,
     ) -> Self {
-        let watched = grant.clone().filter(|_| cut);
+        let watched = grant.clone().filter(|grant| cut && grant.can_end());
         let withdrawn = watched.map(|grant| Box::pin(async move { grant.withdrawn().await }) as Pin<Box<_>>);
         Self { inner: Some(inner), record, _permit: permit, _grant: grant, withdrawn }
     }

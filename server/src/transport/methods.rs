@@ -94,6 +94,14 @@ methods! {
     Admin "kalamdb.v1.AdminService/CreateStorage" OPERATOR;
     Admin "kalamdb.v1.AdminService/AlterStorage" OPERATOR;
     Admin "kalamdb.v1.AdminService/DropStorage" OPERATOR;
+    Admin "kalamdb.v1.AdminService/ListUsers" OPERATOR_OR_OWN;
+    Admin "kalamdb.v1.AdminService/GetUser" OPERATOR_OR_OWN;
+    Admin "kalamdb.v1.AdminService/CreateUser" BELOW;
+    Admin "kalamdb.v1.AdminService/AlterUser" BELOW_OR_SELF;
+    Admin "kalamdb.v1.AdminService/DropUser" BELOW;
+    Admin "kalamdb.v1.AdminService/CreateApiKey" BELOW;
+    Admin "kalamdb.v1.AdminService/ListApiKeys" OPERATOR_OR_OWN;
+    Admin "kalamdb.v1.AdminService/RevokeApiKey" BELOW_OR_SELF;
     Admin "kalamdb.v1.AdminService/ListJobs" OPERATOR;
     Admin "kalamdb.v1.AdminService/GetJob" OPERATOR;
     Admin "kalamdb.v1.AdminService/ListLiveQueries" OPERATOR_OR_OWN;

@@ -144,6 +144,9 @@ pub(crate) fn check_secret(secret: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Reads a key in PEM.
+type ReadKey = fn(&[u8]) -> jsonwebtoken::errors::Result<DecodingKey>;
+
 /// Reads a key that is written as `ALGORITHM=FILE` or `ALGORITHM:KEY_ID=FILE`.
 ///
 /// # Errors
@@ -157,7 +160,7 @@ pub(crate) fn read_key(text: &str) -> Result<Key, String> {
         Some(_) => return Err(form()),
         None => (what, None),
     };
-    let (algorithm, read): (Algorithm, fn(&[u8]) -> jsonwebtoken::errors::Result<DecodingKey>) = match name {
+    let (algorithm, read): (Algorithm, ReadKey) = match name {
         "RS256" => (Algorithm::RS256, DecodingKey::from_rsa_pem),
         "ES256" => (Algorithm::ES256, DecodingKey::from_ec_pem),
         "EdDSA" => (Algorithm::EdDSA, DecodingKey::from_ed_pem),

@@ -21,7 +21,7 @@ use super::{
     frame::{Frame, Written},
     *,
 };
-use crate::{call::TraceIds, identity::Grant, transport::Peer};
+use crate::{call::TraceIds, identity::Grant};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -38,7 +38,6 @@ fn context(timeout: Option<Duration>) -> CallContext {
     CallContext {
         caller: Caller::new(UserId::new("ana").unwrap(), Role::System),
         grant: Grant::bypass(),
-        peer: Peer::new("127.0.0.1:1".parse().unwrap()),
         timeout,
         trace,
     }
