@@ -120,8 +120,42 @@ async fn a_flush_and_a_drop_at_once_lose_no_file(backend: Arc<dyn StorageBackend
     assert_eq!(manifest(backend.as_ref()), (Vec::new(), Vec::new()));
 }
 
+fn write(owner: &str, key: i64, began_at: Option<CommitSeq>) -> PreparedCommit {
+    let row = encode_rows(&RowLayout::new(Vec::new()).unwrap(), SchemaVersion::new(1), &[], 1).unwrap().remove(0);
+    let op = RowOp::Insert { row, unique: Unique::Check };
+    let change = RowChange { partition: partition(TABLE, owner), key: PrimaryKey::from_i64(key), op };
+    PreparedCommit { changes: vec![change], began_at, ..PreparedCommit::default() }
+}
+
+/// A statement that began before its user left adds no row; one that began later, or is of somebody else, does.
+async fn rows_of_users_who_left_do_not_come(backend: Arc<dyn StorageBackend>) {
+    let committer = Committer::start(Arc::clone(&backend), CommitSettings::default(), None).unwrap();
+    let before = committer.commit(write("ana", 1, Some(CommitSeq::new(0)))).await.unwrap().commit_seq;
+    let leave = PreparedCommit { leaving: vec![UserId::new("ana").unwrap()], ..PreparedCommit::default() };
+    let left = committer.commit(leave).await.unwrap().commit_seq;
+    let refused = Err(CommitError::OwnerLeft { change: 0 });
+    assert_eq!(committer.commit(write("ana", 2, Some(before))).await, refused);
+    committer.commit(write("bob", 2, Some(before))).await.unwrap();
+    // What only deletes is how its rows go.
+    let op = RowOp::Delete { expected: Expected::Hot(before), old: Vec::new() };
+    let change = RowChange { partition: partition(TABLE, "ana"), key: PrimaryKey::from_i64(1), op };
+    let delete = PreparedCommit { changes: vec![change], began_at: Some(before), ..PreparedCommit::default() };
+    committer.commit(delete).await.unwrap();
+    committer.commit(write("ana", 3, Some(left))).await.unwrap();
+    // Of a commit with one such row nothing is there.
+    let mut both = write("bob", 9, Some(before));
+    both.changes.extend(write("ana", 9, Some(before)).changes);
+    assert_eq!(committer.commit(both).await, Err(CommitError::OwnerLeft { change: 1 }));
+    let keys = |owner: &str| {
+        let key = row_key(&partition(TABLE, owner), &PrimaryKey::from_i64(9));
+        backend.get(Keyspace::Rows, &key).unwrap()
+    };
+    assert_eq!((keys("ana"), keys("bob")), (None, None));
+}
+
 #[tokio::test]
 async fn in_memory() {
+    rows_of_users_who_left_do_not_come(Arc::new(MemoryBackend::new())).await;
     a_dropped_table_leaves_garbage_only(Arc::new(MemoryBackend::new())).await;
     a_flush_and_a_drop_at_once_lose_no_file(Arc::new(MemoryBackend::new())).await;
 }
@@ -132,4 +166,5 @@ async fn on_disk() {
     let open = |name: &str| Arc::new(RocksBackend::open(folder.path().join(name), &RocksSettings::default()).unwrap());
     a_dropped_table_leaves_garbage_only(open("a")).await;
     a_flush_and_a_drop_at_once_lose_no_file(open("b")).await;
+    rows_of_users_who_left_do_not_come(open("c")).await;
 }

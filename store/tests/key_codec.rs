@@ -131,3 +131,27 @@ fn a_table_with_the_greatest_id_has_an_end() {
     assert!(range.contains(&row_key(&partition, &PrimaryKey::from_i64(i64::MAX))));
     assert!(!range.contains(&table_prefix(TableId::new(u32::MAX - 1))));
 }
+
+fn user() -> impl Strategy<Value = UserId> {
+    "[\0\u{1}a\u{ff}]{1,4}".prop_map(|text| UserId::new(&text).unwrap())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn keys_of_users_are_apart(a in user(), b in user(), name in "[\0a]{0,3}", id in "[0-9a-f]{16}") {
+        prop_assert_eq!(split_user_key(&user_key(&a)).unwrap(), a.clone());
+        prop_assert_eq!(split_administrator_key(&administrator_key(&a)).unwrap(), a.clone());
+        prop_assert_eq!(split_user_leaving_key(&user_leaving_key(&a)).unwrap(), a.clone());
+        prop_assert_eq!(user_range(Some(&a)).contains(&user_key(&b)), b > a);
+        let key = api_key_of_user_key(&a, &id);
+        prop_assert_eq!(split_api_key_of_user_key(&a, &key).unwrap(), id.as_str());
+        prop_assert_eq!(api_key_of_range(&b).contains(&key), a == b);
+        let session = session_of_user_key(&a, &id);
+        prop_assert_eq!(split_session_of_user_key(&a, &session).unwrap(), id.as_str());
+        prop_assert_eq!(session_of_range(&b).contains(&session), a == b);
+        let found = user_name_range(&name, Some(a.as_str())).contains(&user_name_key(b.as_str()));
+        prop_assert_eq!(found, b.as_str().starts_with(&name) && b > a);
+    }
+}

@@ -218,6 +218,11 @@ pub(super) fn write_prefix(into: &mut Vec<u8>, partition: &Partition, extra: usi
     };
     into.reserve(TABLE_LEN + owner.len() + 2 + extra);
     into.extend_from_slice(&partition.table.get().to_be_bytes());
+    write_escaped(into, owner);
+}
+
+/// Appends an owner so that where it ends is known: escaped and terminated.
+pub(super) fn write_escaped(into: &mut Vec<u8>, owner: &[u8]) {
     let mut pieces = owner.split(|byte| *byte == ESCAPE);
     into.extend_from_slice(pieces.next().unwrap_or_default());
     for piece in pieces {

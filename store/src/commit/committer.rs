@@ -15,6 +15,7 @@ use super::background_sync::BackgroundSync;
 use super::disk_guard::DiskGuard;
 use super::group::{Group, Remembered};
 use super::hot_counts::HotCounts;
+use super::left_owners::LeftOwners;
 use super::manifest::ManifestChanges;
 use super::queue::{Answer, Queue, Request};
 use super::{CommitError, CommitListener, CommitSettings, Committed, FreeSpace, PreparedCommit, committed_seq};
@@ -105,6 +106,7 @@ impl Committer {
             max_group_bytes: settings.max_group_bytes,
             last_seq,
             dropped: HashSet::new(),
+            left: LeftOwners::default(),
             manifest: ManifestChanges::new(last_seq),
             hot,
             metrics: Metrics::register(),
@@ -225,6 +227,7 @@ struct Worker {
     /// The tables dropped since the start. Their ids are never used again, and what was prepared before the start is
     /// gone, so this needs neither removal nor storing.
     dropped: HashSet<TableId>,
+    left: LeftOwners,
     manifest: ManifestChanges,
     hot: HotCounts,
     metrics: Metrics,
@@ -266,7 +269,12 @@ impl Worker {
         let room = self.guard.room(bytes);
         // Noted whether or not anybody wants to know yet: that is asked when the group is published.
         let tell = self.shared.listener.get().is_some();
-        let remembered = Remembered { dropped: &mut self.dropped, manifest: &mut self.manifest, hot: &mut self.hot };
+        let remembered = Remembered {
+            dropped: &mut self.dropped,
+            left: &mut self.left,
+            manifest: &mut self.manifest,
+            hot: &mut self.hot,
+        };
         let mut batch = Group::new(self.backend.as_ref(), remembered, room, self.last_seq, tell);
         while let Some(request) = group.pop_front_if(|r| accepted.is_empty() || !Group::must_begin_group(&r.commit)) {
             let ends_group = Group::must_end_group(&request.commit);

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::disk_guard::Room;
 use super::dropped::drop_segments;
 use super::hot_counts::HotCounts;
+use super::left_owners::LeftOwners;
 use super::manifest::{ManifestChanges, MarkLists, change_segments};
 use super::{ColdPlace, CommitError, Expected, Fence, PreparedCommit, RowChange, RowOp, Unique, position};
 use crate::codec::{
@@ -21,6 +22,7 @@ const MULTI_GET_FROM: usize = 4;
 pub(super) struct Remembered<'a> {
     /// The tables that were dropped since it was started.
     pub(super) dropped: &'a mut HashSet<TableId>,
+    pub(super) left: &'a mut LeftOwners,
     pub(super) manifest: &'a mut ManifestChanges,
     pub(super) hot: &'a mut HotCounts,
 }
@@ -77,6 +79,7 @@ impl<'a> Group<'a> {
         {
             return Err(CommitError::TableDropped { table: partition.table });
         }
+        self.remembered.left.check(&commit)?;
         let seq = CommitSeq::new(self.last_seq.get() + 1);
         if !commit.segments.is_empty() {
             // Nothing of a refused commit may stay, and this one is the first of its group.
@@ -129,6 +132,7 @@ impl<'a> Group<'a> {
         self.remembered.hot.count(&commit.changes);
         self.log(&commit, seq)?;
         self.batch.append(&commit.kv);
+        self.remembered.left.leave(commit.leaving, seq);
         for (table, fence) in commit.fences {
             match fence {
                 Fence::Dropped => self.remembered.dropped.insert(table),

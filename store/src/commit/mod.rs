@@ -18,6 +18,7 @@ mod disk_guard;
 mod dropped;
 mod group;
 mod hot_counts;
+mod left_owners;
 mod listener;
 mod manifest;
 mod position;
@@ -31,7 +32,7 @@ pub use listener::CommitListener;
 pub use position::committed_seq;
 
 use crate::codec::{EncodedRow, PackedKeys, PrimaryKey, SegmentEntry};
-use crate::ids::{CommitSeq, Partition, SegmentId, TableId};
+use crate::ids::{CommitSeq, Partition, SegmentId, TableId, UserId};
 use crate::kv::{Durability, KvError, WriteBatch};
 
 /// Writes that become durable and visible together or not at all.
@@ -52,6 +53,11 @@ pub struct PreparedCommit {
     /// The snapshot in which the cold tier was searched for the keys of this commit's inserts. If segments came to one of
     /// its partitions since, the commit fails with [`CommitError::SegmentsChanged`]. `None`: nothing was searched for.
     pub cold_checked_at: Option<CommitSeq>,
+    /// The last commit before the statement began that the changes come from. If one of the owners left since, the commit
+    /// fails with [`CommitError::OwnerLeft`], unless it only deletes. `None`: it is no statement of a user.
+    pub began_at: Option<CommitSeq>,
+    /// Users that leave with this commit: statements that began before it can add rows to their partitions no more.
+    pub leaving: Vec<UserId>,
     /// Segments that come and go. A commit with any has no `changes`.
     pub segments: Vec<SegmentChange>,
 }
@@ -219,6 +225,12 @@ pub enum CommitError {
     LogTrimmed {
         /// The table.
         table: TableId,
+    },
+    /// The user whose rows they are was dropped since the statement began.
+    #[error("change {change} is of a user that left since the statement began")]
+    OwnerLeft {
+        /// The index of the change in [`PreparedCommit::changes`].
+        change: usize,
     },
     /// The table was dropped.
     #[error("table {table} was dropped")]
