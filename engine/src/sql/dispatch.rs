@@ -7,7 +7,7 @@ use super::{
     errors::Parsed,
     flush, name, namespace, query, refused,
     statement::{DropTable, Explain, ShowTableStats, Statement, TableKind},
-    storage, subscribe, table, words,
+    storage, subscribe, table, user, words,
 };
 
 /// Parses one whole statement.
@@ -58,6 +58,11 @@ fn by_first_word(parser: &mut Parser<'_>) -> Parsed<Statement> {
         "SUBSCRIBE" => {
             parser.advance_token();
             Ok(Statement::Subscribe(subscribe::subscribe(parser)?))
+        }
+        "REVOKE" if words::comes(parser, &["REVOKE", "API"]) => {
+            parser.advance_token();
+            words::expect(parser, &["API", "KEY"])?;
+            Ok(Statement::RevokeApiKey(user::revoke_api_key(parser)?))
         }
         "KILL" => {
             parser.advance_token();
@@ -124,6 +129,12 @@ fn create(parser: &mut Parser<'_>) -> Parsed<Statement> {
             return Ok(Statement::CreateTable(Box::new(table::create(parser, kind)?)));
         }
     }
+    if words::accept(parser, &["USER"]) {
+        return Ok(Statement::CreateUser(Box::new(user::create(parser)?)));
+    }
+    if words::accept(parser, &["API", "KEY"]) {
+        return Ok(Statement::CreateApiKey(user::create_api_key(parser)?));
+    }
     if words::comes(parser, &["OR", "REPLACE"]) {
         return Err(refused::here(parser, "OR REPLACE is not supported. Use IF NOT EXISTS, or DROP first."));
     }
@@ -142,7 +153,7 @@ fn create(parser: &mut Parser<'_>) -> Parsed<Statement> {
     }
     match refused::object(&word) {
         Some(message) => Err(refused::here(parser, message)),
-        None => words::expected(parser, "NAMESPACE, STORAGE, USER TABLE, SHARED TABLE or STREAM TABLE"),
+        None => words::expected(parser, "NAMESPACE, STORAGE, USER, API KEY, USER TABLE, SHARED TABLE or STREAM TABLE"),
     }
 }
 
@@ -157,6 +168,10 @@ fn alter_object(parser: &mut Parser<'_>) -> Parsed<Statement> {
     if words::accept(parser, &["STORAGE"]) {
         return Ok(Statement::AlterStorage(storage::alter(parser)?));
     }
+    if words::comes(parser, &["USER"]) && !words::comes(parser, &["USER", "TABLE"]) {
+        parser.advance_token();
+        return Ok(Statement::AlterUser(Box::new(user::alter(parser)?)));
+    }
     other_object(parser, "ALTER")
 }
 
@@ -167,6 +182,13 @@ fn drop_object(parser: &mut Parser<'_>) -> Parsed<Statement> {
     }
     if words::accept(parser, &["STORAGE"]) {
         return Ok(Statement::DropStorage(storage::drop(parser)?));
+    }
+    if words::comes(parser, &["USER"]) && !words::comes(parser, &["USER", "TABLE"]) {
+        parser.advance_token();
+        return Ok(Statement::DropUser(user::drop(parser)?));
+    }
+    if words::comes(parser, &["API", "KEY"]) {
+        return Err(refused::here(parser, "Write REVOKE API KEY 'id'."));
     }
     if !words::accept(parser, &["TABLE"]) {
         return other_object(parser, "DROP");
@@ -182,7 +204,7 @@ fn drop_object(parser: &mut Parser<'_>) -> Parsed<Statement> {
     Ok(Statement::DropTable(DropTable { table, if_exists }))
 }
 
-/// What stands after ALTER or DROP and is none of TABLE, NAMESPACE and STORAGE.
+/// What stands after ALTER or DROP and is none of TABLE, NAMESPACE, STORAGE and USER.
 fn other_object<T>(parser: &Parser<'_>, verb: &str) -> Parsed<T> {
     if ["USER", "SHARED", "STREAM"].iter().any(|kind| words::comes(parser, &[kind, "TABLE"])) {
         return Err(refused::here(parser, format!("Write {verb} TABLE without the table's type.")));
@@ -191,7 +213,7 @@ fn other_object<T>(parser: &Parser<'_>, verb: &str) -> Parsed<T> {
     let word = words::word_text(parser.peek_nth_token_ref(ahead)).unwrap_or_default();
     match refused::object(&word) {
         Some(message) => Err(refused::here(parser, message)),
-        None => words::expected(parser, "TABLE, NAMESPACE or STORAGE"),
+        None => words::expected(parser, "TABLE, NAMESPACE, STORAGE or USER"),
     }
 }
 
@@ -205,6 +227,10 @@ fn show(parser: &mut Parser<'_>) -> Parsed<Statement> {
         Statement::ShowTables { namespace }
     } else if words::accept(parser, &["STORAGES"]) {
         Statement::ShowStorages
+    } else if words::accept(parser, &["USERS"]) {
+        Statement::ShowUsers
+    } else if words::accept(parser, &["API", "KEYS"]) {
+        Statement::ShowApiKeys { user: user::shown_keys_of(parser)? }
     } else if words::accept(parser, &["TABLE"]) {
         words::expect(parser, &["STATS"])?;
         Statement::ShowTableStats(ShowTableStats { table: name::whole_table(parser)? })
@@ -212,16 +238,16 @@ fn show(parser: &mut Parser<'_>) -> Parsed<Statement> {
         let word = words::word_text(parser.peek_token_ref()).unwrap_or_default();
         return match refused::show(&word) {
             Some(message) => Err(refused::here(parser, message)),
-            None => words::expected(parser, "NAMESPACES, TABLES, TABLE STATS or STORAGES"),
+            None => words::expected(parser, "NAMESPACES, TABLES, TABLE STATS, STORAGES, USERS or API KEYS"),
         };
     };
     if words::comes(parser, &["LIKE"]) || words::comes(parser, &["WHERE"]) {
-        let message = "SHOW takes no filter. Use SELECT … FROM system.tables, system.namespaces, system.storages or \
-                       system.segments WHERE ….";
+        let message = "SHOW takes no filter. Use SELECT … FROM system.tables, system.namespaces, system.storages, \
+                       system.segments, system.users or system.api_keys WHERE ….";
         return Err(refused::here(parser, message));
     }
     Ok(statement)
 }
 
 const STATEMENTS: &str = "a statement that begins with SELECT, WITH, VALUES, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP, \
-                          SHOW, DESCRIBE, EXPLAIN, FLUSH, COMPACT, SUBSCRIBE or KILL";
+                          SHOW, DESCRIBE, EXPLAIN, FLUSH, COMPACT, SUBSCRIBE, KILL or REVOKE";

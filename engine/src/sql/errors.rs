@@ -6,7 +6,7 @@ use datafusion::sql::sqlparser::{
     tokenizer::{Location, Token, TokenWithSpan, TokenizerError, Word},
 };
 
-use super::storage;
+use super::{storage, user};
 use crate::error::{Error, Position, Reason};
 
 /// Why a statement was not parsed.
@@ -116,7 +116,7 @@ fn syntax_error(text: &str, tokens: &[TokenWithSpan], index: usize) -> Error {
     };
     let found = token.and_then(|token| tokens.get(token));
     let place = location.or_else(|| found.and_then(start)).or_else(|| end(tokens));
-    let secret = token.is_some_and(|token| storage::may_be_secret(tokens, token));
+    let secret = token.is_some_and(|token| storage::may_be_secret(tokens, token) || user::may_be_secret(tokens, token));
     let found_text = match found {
         Some(_) if secret => "a value that is not shown, since it may be a secret".to_owned(),
         Some(token) => clip(&token.token.to_string()),
@@ -201,11 +201,13 @@ const KEYWORDS: &[&str] = &[
     "ALL",
     "ALTER",
     "ANALYZE",
+    "API",
     "AND",
     "AS",
     "ASC",
     "BETWEEN",
     "BY",
+    "CASCADE",
     "CASE",
     "CAST",
     "COLUMN",
@@ -218,13 +220,16 @@ const KEYWORDS: &[&str] = &[
     "DELETE",
     "DESC",
     "DESCRIBE",
+    "DISABLE",
     "DISTINCT",
     "DO",
     "DROP",
     "ELSE",
+    "ENABLE",
     "END",
     "EXCEPT",
     "EXISTS",
+    "EXPIRES",
     "EXPLAIN",
     "FLUSH",
     "FORCE",
@@ -247,6 +252,7 @@ const KEYWORDS: &[&str] = &[
     "LIKE",
     "LIMIT",
     "LOCATION",
+    "METADATA",
     "NAMESPACE",
     "NAMESPACES",
     "NOT",
@@ -260,13 +266,17 @@ const KEYWORDS: &[&str] = &[
     "OUTER",
     "OVER",
     "PARTITION",
+    "PASSWORD",
+    "PERMISSIONS",
     "POLICY",
     "PRIMARY",
     "QUALIFY",
     "REFERENCE",
     "RENAME",
     "RETURNING",
+    "REVOKE",
     "RIGHT",
+    "ROLE",
     "ROWS",
     "SELECT",
     "SET",
@@ -287,6 +297,7 @@ const KEYWORDS: &[&str] = &[
     "UPDATE",
     "URI",
     "USER",
+    "USERS",
     "USING",
     "VALUES",
     "VERBOSE",

@@ -25,6 +25,8 @@ mod storage;
 mod subscribe;
 mod table;
 mod types;
+mod user;
+mod user_statement;
 mod words;
 
 #[cfg(test)]
@@ -41,6 +43,7 @@ pub use self::{
     name::{fold_identifier, table_name},
     statement::*,
     types::sql_type,
+    user_statement::*,
 };
 use crate::error::{Error, Position, Reason, Result};
 
@@ -132,7 +135,8 @@ fn parse_one(mut tokens: Vec<TokenWithSpan>, limits: &ParseLimits) -> Result<Par
     normalize::split_type_brackets(&mut tokens);
     guard::check(&tokens, limits.max_nesting_depth)?;
     let parameter_count = guard::parameter_count(&tokens)?;
-    let shown = storage::first_secret(&tokens).and_then(|first| tokens.get(..first));
+    let first_secret = storage::first_secret(&tokens).or_else(|| user::first_secret(&tokens));
+    let shown = first_secret.and_then(|first| tokens.get(..first));
     let normalized = normalize::normalize(shown.unwrap_or(&tokens));
     let position = tokens.first().and_then(errors::start).unwrap_or(Position { line: 1, column: 1 });
     let parameter_at = guard::first_parameter(&tokens);

@@ -30,8 +30,9 @@ pub(super) fn statement(word: &str) -> Option<&'static str> {
              and read them with SELECT."
         }
         "GRANT" | "REVOKE" | "DENY" => {
-            "Rights are not given by statements in this version. Who may use a SHARED table is its ACCESS: ALTER TABLE \
-             t SET ACCESS { PUBLIC | RESTRICTED | PRIVATE }."
+            "Rights are not granted one by one. Who may use a SHARED table is its ACCESS: ALTER TABLE t SET ACCESS { PUBLIC | \
+             RESTRICTED | PRIVATE }. What a user may see of RESTRICTED ones are its permissions: ALTER USER u SET PERMISSIONS \
+             ('ns.t.owner = CURRENT_USER()')."
         }
         "USE" => {
             "USE is a command of the CLI. Elsewhere set the default namespace of the request, or write namespace.table."
@@ -80,8 +81,11 @@ pub(super) fn object(word: &str) -> Option<&'static str> {
             "Functions, procedures and triggers of users are not supported."
         }
         "TYPE" | "DOMAIN" => "Types of users are not supported. Use STRUCT<a BIGINT, b TEXT> as a column's type.",
-        "USER" | "ROLE" => "User management is not supported in this version.",
-        "API" => "API keys are not supported in this version.",
+        "ROLE" => {
+            "Roles are fixed: user, service, dba and system. Use CREATE USER u ROLE service, or ALTER USER u SET ROLE dba."
+        }
+        "GROUP" => "Groups of users are not supported. A user has a role, and permissions of its own.",
+        "API" => "Write CREATE API KEY FOR USER u, or REVOKE API KEY 'id'.",
         "EXTENSION" | "POLICY" | "RULE" | "SERVER" | "SECRET" | "STATISTICS" | "CAST" | "OPERATOR" | "COLLATION" => {
             "Things of this kind do not exist here."
         }
@@ -99,7 +103,7 @@ pub(super) fn show(word: &str) -> Option<&'static str> {
         "ALL" | "VARIABLES" | "SETTINGS" | "SESSION" | "GLOBAL" | "STATUS" => {
             "Use SELECT * FROM system.settings for the server's settings."
         }
-        "USERS" | "ROLES" | "GRANTS" => "User management is not supported in this version.",
+        "ROLES" | "GRANTS" => "Use SELECT username, role, permissions FROM system.users.",
         "FUNCTIONS" | "VIEWS" | "TRIGGERS" | "PROCESSLIST" => "This cannot be shown.",
         _ => return None,
     })

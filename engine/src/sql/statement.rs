@@ -5,6 +5,7 @@ use std::fmt;
 use datafusion::sql::sqlparser::ast;
 use serde::{Deserialize, Serialize};
 
+use super::user_statement::{AlterUser, CreateApiKey, CreateUser, DropUser, RevokeApiKey};
 use crate::{error::Position, live::LiveQueryId, types::SqlType};
 
 /// One parsed statement.
@@ -64,6 +65,23 @@ pub enum Statement {
     Subscribe(Subscribe),
     /// KILL LIVE QUERY.
     KillLiveQuery(KillLiveQuery),
+    /// CREATE USER.
+    CreateUser(Box<CreateUser>),
+    /// ALTER USER.
+    AlterUser(Box<AlterUser>),
+    /// DROP USER.
+    DropUser(DropUser),
+    /// SHOW USERS.
+    ShowUsers,
+    /// CREATE API KEY.
+    CreateApiKey(CreateApiKey),
+    /// REVOKE API KEY.
+    RevokeApiKey(RevokeApiKey),
+    /// SHOW API KEYS [FOR USER u].
+    ShowApiKeys {
+        /// Whose; `None`: all that the caller may know of.
+        user: Option<Name>,
+    },
 }
 
 /// SUBSCRIBE TO table [WHERE …], or SUBSCRIBE SELECT ….
@@ -464,21 +482,37 @@ impl Statement {
         match self {
             Statement::CreateStorage(create) => create.credentials.is_some(),
             Statement::AlterStorage(alter) => alter.credentials.is_some(),
+            Statement::CreateUser(create) => create.properties.password.is_some(),
+            Statement::AlterUser(alter) => alter.properties.password.is_some(),
+            // Its text may have the whole key.
+            Statement::RevokeApiKey(_) => true,
             Statement::Insert(insert) => {
-                is_storages(&insert.table) && insert.columns.iter().any(|column| column.text == "credentials")
+                let names = |secret: &str| insert.columns.iter().any(|column| column.text == secret);
+                secret_column(&insert.table).is_some_and(|secret| is_of_system(&insert.table) || names(secret))
             }
             Statement::Update(update) => {
-                let mut assigned = update.assignments.iter().map(|assignment| &assignment.column);
-                is_storages(&update.table) && assigned.any(|column| column.text == "credentials")
+                let assigned = |secret: &str| update.assignments.iter().any(|a| a.column.text == secret);
+                secret_column(&update.table).is_some_and(|secret| is_of_system(&update.table) || assigned(secret))
             }
             _ => false,
         }
     }
 }
 
-/// Whether a name can mean `system.storages`: the namespace may be the session's.
-fn is_storages(table: &TableName) -> bool {
-    table.table.text == "storages" && table.namespace.as_ref().is_none_or(|namespace| namespace.text == "system")
+/// Whether a name says that a table is of the system. Then all that is given to it may be a secret, as the names of columns
+/// may be misspelt.
+fn is_of_system(table: &TableName) -> bool {
+    table.namespace.as_ref().is_some_and(|namespace| namespace.text == "system")
+}
+
+/// The column with secrets of what a name can mean: the namespace may be the session's.
+fn secret_column(table: &TableName) -> Option<&'static str> {
+    let secret = match table.table.text.as_str() {
+        "storages" => "credentials",
+        "users" => "password",
+        _ => return None,
+    };
+    table.namespace.as_ref().is_none_or(|namespace| namespace.text == "system").then_some(secret)
 }
 
 /// Shown without the credentials.

@@ -11,6 +11,7 @@ mod storage;
 mod syntax;
 mod tables;
 mod types;
+mod users;
 
 use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr};
 use proptest::prelude::*;
