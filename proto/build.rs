@@ -4,7 +4,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message;
 
-const PROTOS: [&str; 11] = [
+const PROTOS: [&str; 12] = [
     "kalamdb/v1/admin.proto",
     "kalamdb/v1/auth.proto",
     "kalamdb/v1/errors.proto",
@@ -15,15 +15,19 @@ const PROTOS: [&str; 11] = [
     "kalamdb/v1/segment.proto",
     "kalamdb/v1/storage.proto",
     "kalamdb/v1/subscribe.proto",
+    "kalamdb/v1/user.proto",
     "kalamdb/v1/value.proto",
 ];
 /// Messages with secrets: `src/redacted.rs` says how they are printed.
-const SECRET: [&str; 5] = [
+const SECRET: [&str; 8] = [
     ".kalamdb.v1.CreateStorageRequest",
     ".kalamdb.v1.AlterStorageRequest",
     ".kalamdb.v1.LoginRequest",
     ".kalamdb.v1.RefreshRequest",
     ".kalamdb.v1.Tokens",
+    ".kalamdb.v1.CreateUserRequest",
+    ".kalamdb.v1.AlterUserRequest",
+    ".kalamdb.v1.CreateApiKeyResponse",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use crate::v1::{AlterStorageRequest, CreateStorageRequest, LoginRequest, RefreshRequest, Tokens};
+use crate::v1::{
+    AlterStorageRequest, AlterUserRequest, CreateApiKeyResponse, CreateStorageRequest, CreateUserRequest, LoginRequest,
+    RefreshRequest, Tokens,
+};
 
 /// Whether there is a secret, and nothing else of it.
 fn redacted(secret: &str) -> &'static str {
@@ -59,6 +62,44 @@ impl fmt::Debug for Tokens {
     }
 }
 
+impl fmt::Debug for CreateUserRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CreateUserRequest")
+            .field("username", &self.username)
+            .field("user_id", &self.user_id)
+            .field("role", &self.role())
+            .field("password", &format_args!("{}", redacted(&self.password)))
+            .field("permissions", &self.permissions)
+            .field("metadata", &self.metadata)
+            .field("disabled", &self.disabled)
+            .field("if_not_exists", &self.if_not_exists)
+            .finish()
+    }
+}
+
+impl fmt::Debug for AlterUserRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AlterUserRequest")
+            .field("user", &self.user)
+            .field("username", &self.username)
+            .field("role", &self.role())
+            .field("password", &self.password.as_deref().map(redacted))
+            .field("permissions", &self.permissions)
+            .field("metadata", &self.metadata)
+            .field("disabled", &self.disabled)
+            .finish()
+    }
+}
+
+impl fmt::Debug for CreateApiKeyResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CreateApiKeyResponse")
+            .field("api_key", &self.api_key)
+            .field("key", &format_args!("{}", redacted(&self.key)))
+            .finish()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,6 +109,17 @@ mod tests {
         let create = CreateStorageRequest { credentials: r#"{"key":"s3cret"}"#.to_owned(), ..Default::default() };
         let alter = AlterStorageRequest { credentials: Some(create.credentials.clone()), ..Default::default() };
         for text in [format!("{create:?}"), format!("{alter:#?}")] {
+            assert!(text.contains("redacted") && !text.contains("s3cret"), "{text}");
+        }
+    }
+
+    #[test]
+    fn passwords_and_keys_of_users_are_not_printed() {
+        let secret = || "s3cret".to_owned();
+        let create = CreateUserRequest { password: secret(), ..Default::default() };
+        let alter = AlterUserRequest { password: Some(secret()), ..Default::default() };
+        let key = CreateApiKeyResponse { key: secret(), ..Default::default() };
+        for text in [format!("{create:?}"), format!("{alter:#?}"), format!("{key:?}")] {
             assert!(text.contains("redacted") && !text.contains("s3cret"), "{text}");
         }
     }
