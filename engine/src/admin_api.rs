@@ -6,7 +6,8 @@ use kalamdb_store::ids::{Owner, UserId};
 use tokio::sync::broadcast;
 
 use crate::{
-    access,
+    access::{self, StatementKind},
+    audit::{Act, audited},
     catalog::Table,
     engine::{Engine, Shared},
     error::{Error, Reason, Result},
@@ -61,7 +62,7 @@ impl Session {
     /// # Errors
     /// PERMISSION_DENIED for roles below dba.
     pub fn storages(&self) -> Result<Vec<StorageInfo>> {
-        access::require_operator(self.caller(), "Listing storages")?;
+        access::sees_all_of(self.caller(), "storages", "Listing storages")?;
         let shared = self.shared();
         Ok(shared.storages.list(&shared.catalog.state()))
     }
@@ -79,7 +80,9 @@ impl Session {
         credentials: Option<String>,
         if_not_exists: bool,
     ) -> Result<bool> {
-        exec::create_storage(self.shared(), self.caller(), name, kind, uri, credentials, if_not_exists).await
+        let creating =
+            exec::create_storage(self.shared(), self.caller(), name, kind, uri, credentials, if_not_exists);
+        audited(self.shared(), self.caller(), Act::new(StatementKind::CreateStorage, name), creating).await
     }
 
     /// Changes where tables created from now on have their segments, or the credentials; what is `None` stays. Durable
@@ -88,7 +91,8 @@ impl Session {
     /// # Errors
     /// PERMISSION_DENIED, STORAGE_NOT_FOUND, INVALID_STORAGE, STORAGE_UNREACHABLE.
     pub async fn alter_storage(&self, name: &str, uri: Option<String>, credentials: Option<String>) -> Result<()> {
-        exec::alter_storage(self.shared(), self.caller(), name, uri, credentials).await
+        let altering = exec::alter_storage(self.shared(), self.caller(), name, uri, credentials);
+        audited(self.shared(), self.caller(), Act::new(StatementKind::AlterStorage, name), altering).await
     }
 
     /// Drops a storage that no table uses; durable when it returns. False: it did not exist and `if_exists` was set.
@@ -96,7 +100,8 @@ impl Session {
     /// # Errors
     /// PERMISSION_DENIED, STORAGE_NOT_FOUND, STORAGE_IN_USE.
     pub async fn drop_storage(&self, name: &str, if_exists: bool) -> Result<bool> {
-        exec::drop_storage(self.shared(), self.caller(), name, if_exists).await
+        let dropping = exec::drop_storage(self.shared(), self.caller(), name, if_exists);
+        audited(self.shared(), self.caller(), Act::new(StatementKind::DropStorage, name), dropping).await
     }
 
     /// Jobs, the newest first.
@@ -104,7 +109,7 @@ impl Session {
     /// # Errors
     /// PERMISSION_DENIED for roles below dba.
     pub fn jobs(&self) -> Result<Vec<JobRecord>> {
-        access::require_operator(self.caller(), "Listing jobs")?;
+        access::sees_all_of(self.caller(), "jobs", "Listing jobs")?;
         Ok(self.shared().jobs.list())
     }
 
@@ -113,7 +118,7 @@ impl Session {
     /// # Errors
     /// PERMISSION_DENIED for roles below dba, JOB_NOT_FOUND.
     pub fn job(&self, id: &str) -> Result<JobRecord> {
-        access::require_operator(self.caller(), "Reading a job")?;
+        access::sees_all_of(self.caller(), "jobs", "Reading a job")?;
         let known = id.parse().ok().and_then(|id| self.shared().jobs.record(JobId::new(id)));
         known.ok_or_else(|| {
             let shown: String = id.chars().take(40).collect();
@@ -128,7 +133,12 @@ impl Session {
     /// # Errors
     /// PERMISSION_DENIED for roles below dba, NAMESPACE_NOT_FOUND, TABLE_NOT_FOUND, TOO_MANY_REQUESTS, SHUTTING_DOWN.
     pub fn flush_table(&self, namespace: &str, table: &str, force: bool) -> Result<JobHandle> {
-        access::require_operator(self.caller(), "Flushing a table")?;
+        let act = Act::new(StatementKind::FlushTable, format!("{namespace}.{table}"));
+        self.shared().audit.tell(self.caller(), act, self.begin_flush(namespace, table, force))
+    }
+
+    fn begin_flush(&self, namespace: &str, table: &str, force: bool) -> Result<JobHandle> {
+        StatementKind::FlushTable.rights().check(self.caller(), "Flushing a table")?;
         let table = self.defined_table(namespace, table)?;
         let job = self.shared().jobs.flush_table_watched(&table, FlushOptions { force }, JobTrigger::Manual)?;
         Ok(JobHandle::new(self.shared(), job))
@@ -139,7 +149,7 @@ impl Session {
     /// # Errors
     /// PERMISSION_DENIED for roles below dba, NAMESPACE_NOT_FOUND.
     pub fn flushable_tables(&self, namespace: Option<&str>) -> Result<Vec<(String, String)>> {
-        access::require_operator(self.caller(), "Flushing tables")?;
+        StatementKind::FlushAll.rights().check(self.caller(), "Flushing tables")?;
         let state = self.shared().catalog.state();
         if let Some(namespace) = namespace {
             not_of_the_system(namespace)?;
@@ -158,7 +168,12 @@ impl Session {
     /// # Errors
     /// PERMISSION_DENIED for roles below dba, NAMESPACE_NOT_FOUND, TABLE_NOT_FOUND, TOO_MANY_REQUESTS, SHUTTING_DOWN.
     pub fn compact_table(&self, namespace: &str, table: &str) -> Result<JobHandle> {
-        access::require_operator(self.caller(), "Compacting a table")?;
+        let act = Act::new(StatementKind::CompactTable, format!("{namespace}.{table}"));
+        self.shared().audit.tell(self.caller(), act, self.begin_compaction(namespace, table))
+    }
+
+    fn begin_compaction(&self, namespace: &str, table: &str) -> Result<JobHandle> {
+        StatementKind::CompactTable.rights().check(self.caller(), "Compacting a table")?;
         let table = self.defined_table(namespace, table)?;
         let job = self.shared().jobs.compact_table_watched(&table, JobTrigger::Manual)?;
         Ok(JobHandle::new(self.shared(), job))
@@ -170,7 +185,10 @@ impl Session {
     /// NAMESPACE_NOT_FOUND, TABLE_NOT_FOUND, PERMISSION_DENIED.
     pub async fn table_stats(&self, namespace: &str, table: &str) -> Result<TableStats> {
         not_of_the_system(namespace)?;
-        let table = self.visible_table(namespace, table)?;
+        let (table, visible) = self.seen_table(namespace, table)?;
+        if visible.rule().is_some() {
+            return Err(access::counts_hidden_rows(&table));
+        }
         let owner = match table.kind() {
             TableKind::Shared => Some(Owner::Shared),
             TableKind::User | TableKind::Stream if self.caller().role.crosses_users() => None,
@@ -188,7 +206,7 @@ impl Session {
     /// # Errors
     /// PERMISSION_DENIED for roles below dba, NAMESPACE_NOT_FOUND, TABLE_NOT_FOUND.
     pub async fn segments(&self, namespace: &str, table: &str, user: Option<UserId>) -> Result<Vec<SegmentInfo>> {
-        access::require_operator(self.caller(), "Listing segments")?;
+        access::sees_all_of(self.caller(), "segments", "Listing segments")?;
         let table = self.defined_table(namespace, table)?;
         let shared = Arc::clone(self.shared());
         let listing = self.shared().runtime.spawn(async move {

@@ -20,7 +20,8 @@ use kalamdb_store::{
 use parking_lot::Mutex;
 
 use crate::{
-    access::{Caller, Role},
+    access::{Caller, Role, RowRules, RuleSource, Viewer},
+    audit::{Audit, AuditWriter},
     catalog::{Catalog, ConstantEvaluator},
     env::Env,
     error::{Error, Reason, Result},
@@ -34,6 +35,7 @@ use crate::{
     session::Session,
     settings::{EngineSettings, SettingInfo, StorageSettings},
     storage::{StorageParts, Storages},
+    users::{ActivityWriter, Removal, Users},
 };
 
 /// Where the database's own id is kept.
@@ -59,6 +61,9 @@ pub struct Engine {
     shared: Arc<Shared>,
     expiry: Mutex<Option<Expiry>>,
     log_retention: LogRetention,
+    audit_writer: Mutex<Option<AuditWriter>>,
+    activity_writer: Mutex<Option<ActivityWriter>>,
+    removal: Mutex<Option<Removal>>,
     /// Held for its lock.
     data_dir: Option<DataDir>,
 }
@@ -84,6 +89,9 @@ pub(crate) struct Shared {
     pub(crate) caches: Caches,
     pub(crate) conflicts: ConflictTurns,
     pub(crate) live: Arc<LiveHub>,
+    pub(crate) audit: Arc<Audit>,
+    pub(crate) users: Arc<Users>,
+    pub(crate) row_rules: Arc<RowRules>,
 }
 
 impl fmt::Debug for Shared {
@@ -174,6 +182,15 @@ impl Engine {
             catalog.clone(),
             change_log.clone(),
         )?;
+        let audit =
+            Audit::load(backend.snapshot().as_ref(), settings.audit.clone(), committer.clone(), Arc::clone(&env))?;
+        let users = Users::new(
+            Arc::clone(&backend),
+            committer.clone(),
+            catalog.clone(),
+            Arc::clone(&env),
+            settings.users.clone(),
+        )?;
         let shared = Arc::new(Shared {
             caches: Caches::new(settings.plan_cache_entries),
             hot_images: HotImages::new(&settings.hot_image),
@@ -194,6 +211,9 @@ impl Engine {
             runtime,
             conflicts: ConflictTurns::new(),
             live,
+            audit,
+            users,
+            row_rules: Arc::new(RowRules::new()),
         });
         let interval = Duration::from_millis(shared.settings.stream_expiry_interval_ms);
         let expiry = Expiry::start(shared.runtime.handle(), Arc::downgrade(&shared), interval);
@@ -206,17 +226,33 @@ impl Engine {
             pins: shared.log_pins.clone(),
         };
         let log_retention = LogRetention::start(retention, &shared.settings.live)?;
+        let audit_writer = Mutex::new(Some(AuditWriter::start(shared.runtime.handle(), &shared.audit)));
+        let interval = Duration::from_millis(shared.settings.users.activity_interval_ms);
+        let activity_writer =
+            Mutex::new(Some(ActivityWriter::start(shared.runtime.handle(), Arc::downgrade(&shared.users), interval)));
+        let removal = Mutex::new(Some(Removal::start(shared.runtime.handle(), Arc::downgrade(&shared))));
         shared.jobs.start(&shared);
-        Ok(Arc::new(Self { shared, expiry: Mutex::new(Some(expiry)), log_retention, data_dir }))
+        Ok(Arc::new(Self { shared, expiry: Mutex::new(Some(expiry)), log_retention, audit_writer, activity_writer, removal, data_dir }))
     }
 
     /// A session of a caller. Cheap: make one for each call.
     pub fn session(&self, caller: Caller) -> Session {
+        self.shared.audit.note_acting(&caller);
         Session::new(Arc::clone(&self.shared), caller)
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// Notes in `system.audit` that a caller was refused a method before there was a session.
+    pub fn note_refused_call(&self, caller: &Caller, method: &str, error: &Error) {
+        self.shared.note_refused_call(caller, method, error);
+    }
+
+    /// The users, their credentials and sessions.
+    pub fn users(&self) -> &Arc<Users> {
+        &self.shared.users
     }
 
     /// The last commit sequence that is visible.
@@ -275,7 +311,17 @@ impl Engine {
         self.expiry.lock().take();
         self.log_retention.stop();
         self.shared.jobs.stop();
+        self.audit_writer.lock().take();
+        self.activity_writer.lock().take();
+        self.removal.lock().take();
         self.shared.runtime.shutdown();
+        // Nothing is recorded any more. A store that refuses writes has refused these before.
+        if let Err(error) = futures::executor::block_on(self.shared.audit.write_pending()) {
+            tracing::debug!(%error, "the last records of the audit are not stored");
+        }
+        if let Err(error) = futures::executor::block_on(self.shared.users.write_activity_at_end()) {
+            tracing::debug!(%error, "the last logins are not stored");
+        }
         self.shared.committer.stop();
     }
 }
@@ -290,7 +336,7 @@ impl Shared {
     /// A statement's view as of now.
     pub(crate) fn context(&self, caller: Caller) -> StatementContext {
         StatementContext::new(
-            caller,
+            self.viewer(caller),
             self.env.now_us(),
             self.catalog.state(),
             Arc::clone(&self.settings_table),
@@ -298,6 +344,7 @@ impl Shared {
                 storages: Arc::clone(&self.storages),
                 jobs: Arc::clone(&self.jobs),
                 live: Arc::clone(&self.live),
+                users: Arc::clone(&self.users),
             },
             SnapshotSource {
                 cold: Arc::clone(&self.cold),
@@ -308,6 +355,11 @@ impl Shared {
                 change_log: self.change_log.clone(),
             },
         )
+    }
+
+    /// A caller with its rules as of now.
+    pub(crate) fn viewer(&self, caller: Caller) -> Viewer {
+        Viewer::new(caller, Arc::clone(&self.users) as Arc<dyn RuleSource>, Arc::clone(&self.row_rules))
     }
 
     /// The view of background work.

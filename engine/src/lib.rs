@@ -8,15 +8,18 @@
 //! | [`sql`] | the dialect: text to typed statements |
 //! | `catalog` | namespaces, tables, schema versions |
 //! | `access` | identity, roles, rules |
+//! | `audit` | who did what |
 //! | `exec` | queries, DML, DDL, plan cache |
 //! | `functions`, `ids`, `values` | SQL functions, generated ids, casts of column values |
 //! | `storage` | storages: where the files of the cold tier are |
 //! | `system` | system tables |
 //! | `jobs` | background work |
+//! | `users` | users, their credentials and sessions |
 //! | `live` | live queries |
 
 mod access;
 mod admin_api;
+mod audit;
 mod catalog;
 mod engine;
 pub mod env;
@@ -33,9 +36,10 @@ pub mod sql;
 mod storage;
 mod system;
 mod types;
+mod users;
 mod values;
 
-pub use access::{Caller, Role, UnknownRole};
+pub use access::{Caller, Grant, Rights, Role, RuleSet, SYSTEM_TABLES, StatementKind, SystemTableRights, UnknownRole};
 pub use admin_api::{JobHandle, JobNews, PartitionDone};
 pub use catalog::{
     ColumnInfo, ColumnName, NamespaceInfo, NamespaceName, SchemaVersionInfo, StorageName, TableInfo, TableLabel,
@@ -56,14 +60,17 @@ pub use kalamdb_store::{
 };
 pub use live::{
     ChangeKind, CommitChanges, InitialRows, LiveChange, LiveCounters, LiveEnd, LiveEvent, LiveOptions, LiveQuery,
-    LiveQueryId, LiveQueryInfo, LiveQueryRequest, RowImage, SlowConsumer,
+    LiveQueryHandle, LiveQueryId, LiveQueryInfo, LiveQueryRequest, RowImage, SlowConsumer,
 };
 pub use session::{Execution, Request, Session};
 pub use settings::{
-    CompactionSettings, EngineSettings, FlushSettings, HotImageSettings, LiveSettings, SettingInfo, StorageSettings,
+    AuditSettings, CompactionSettings, EngineSettings, FlushSettings, HotImageSettings, LiveSettings, SettingInfo, StorageSettings, UserSettings,
 };
 pub use sizes::{KeyspaceSize, StorageSize};
-pub use sql::{StorageKind, TableKind};
+pub use sql::{Password, StorageKind, TableKind};
 pub use storage::StorageInfo;
 pub use system::SegmentInfo;
+pub use users::{
+    AccessChange, ApiKeyId, ApiKeyInfo, NewApiKey, NewSession, NewUser, User, UserPage, UserPatch, Users,
+};
 pub use types::{SqlType, StructField, TYPE_METADATA_KEY, UTC};

@@ -6,7 +6,8 @@ use kalamdb_store::ids::CommitSeq;
 use tokio::time::Instant;
 
 use crate::{
-    access::{self, Caller},
+    access::{self, Caller, StatementKind, Visible},
+    audit::{Act, audited},
     catalog::{CatalogState, NamespaceInfo, SchemaVersionInfo, Table, TableInfo},
     engine::Shared,
     error::{Error, Reason, Result},
@@ -82,7 +83,8 @@ impl Session {
     /// None today; the catalog may come to be remote.
     pub fn namespaces(&self) -> Result<Vec<NamespaceInfo>> {
         let state = self.shared.catalog.state();
-        let visible = |table: &Table| access::may_see_table(&self.caller, table);
+        let viewer = self.shared.viewer(self.caller.clone());
+        let visible = |table: &Table| access::may_see_table(&viewer, table);
         Ok(state
             .namespaces
             .values()
@@ -100,7 +102,9 @@ impl Session {
         if_not_exists: bool,
         options: Vec<(String, String)>,
     ) -> Result<bool> {
-        exec::create_namespace(&self.shared, &self.caller, &plain(name), if_not_exists, &options).await
+        let plain = plain(name);
+        let creating = exec::create_namespace(&self.shared, &self.caller, &plain, if_not_exists, &options);
+        audited(&self.shared, &self.caller, Act::new(StatementKind::CreateNamespace, name), creating).await
     }
 
     /// Sets options of a namespace; durable when it returns.
@@ -108,7 +112,9 @@ impl Session {
     /// # Errors
     /// PERMISSION_DENIED, NAMESPACE_NOT_FOUND.
     pub async fn alter_namespace(&self, name: &str, options: Vec<(String, String)>) -> Result<()> {
-        exec::alter_namespace(&self.shared, &self.caller, &plain(name), &options).await
+        let plain = plain(name);
+        let altering = exec::alter_namespace(&self.shared, &self.caller, &plain, &options);
+        audited(&self.shared, &self.caller, Act::new(StatementKind::AlterNamespace, name), altering).await
     }
 
     /// Drops an empty namespace; durable when it returns. False: it did not exist and `if_exists` was set.
@@ -116,7 +122,9 @@ impl Session {
     /// # Errors
     /// PERMISSION_DENIED, NAMESPACE_NOT_FOUND, NAMESPACE_NOT_EMPTY.
     pub async fn drop_namespace(&self, name: &str, if_exists: bool) -> Result<bool> {
-        exec::drop_namespace(&self.shared, &self.caller, &plain(name), if_exists).await
+        let plain = plain(name);
+        let dropping = exec::drop_namespace(&self.shared, &self.caller, &plain, if_exists);
+        audited(&self.shared, &self.caller, Act::new(StatementKind::DropNamespace, name), dropping).await
     }
 
     /// Tables that concern the caller, of one namespace or of all, by namespace and name.
@@ -128,10 +136,11 @@ impl Session {
         if let Some(namespace) = namespace {
             state.namespace(namespace)?;
         }
+        let viewer = self.shared.viewer(self.caller.clone());
         Ok(state
             .all_tables()
             .filter(|t| namespace.is_none_or(|n| t.namespace().as_str() == n))
-            .filter(|t| access::may_see_table(&self.caller, t))
+            .filter(|t| access::may_see_table(&viewer, t))
             .map(|t| TableInfo::new(t, &self.shared.storages))
             .collect())
     }
@@ -149,7 +158,10 @@ impl Session {
     /// # Errors
     /// PERMISSION_DENIED, NAMESPACE_NOT_FOUND, TABLE_NOT_FOUND.
     pub async fn drop_table(&self, namespace: &str, name: &str, if_exists: bool) -> Result<bool> {
-        exec::drop_table(&self.shared, &self.caller, namespace, &plain(name), if_exists).await
+        let act = Act::new(StatementKind::DropTable, format!("{namespace}.{name}"));
+        let plain = plain(name);
+        let dropping = exec::drop_table(&self.shared, &self.caller, namespace, &plain, if_exists);
+        audited(&self.shared, &self.caller, act, dropping).await
     }
 
     /// Every schema version of a table, oldest first.
@@ -165,7 +177,7 @@ impl Session {
     /// # Errors
     /// PERMISSION_DENIED for roles below dba.
     pub fn settings(&self) -> Result<Vec<SettingInfo>> {
-        access::require_operator(&self.caller, "Reading the settings")?;
+        access::sees_all_of(&self.caller, "settings", "Reading the settings")?;
         Ok(self.shared.settings_table.to_vec())
     }
 
@@ -174,11 +186,17 @@ impl Session {
     }
 
     pub(crate) fn visible_table(&self, namespace: &str, name: &str) -> Result<Arc<Table>> {
+        self.seen_table(namespace, name).map(|(table, _)| table)
+    }
+
+    /// A table, and what of it the caller sees.
+    pub(crate) fn seen_table(&self, namespace: &str, name: &str) -> Result<(Arc<Table>, Visible)> {
         let state = self.shared.catalog.state();
-        let visible = |table: &Table| access::may_see_table(&self.caller, table);
+        let viewer = self.shared.viewer(self.caller.clone());
+        let visible = |table: &Table| access::may_see_table(&viewer, table);
         let table = state.table(namespace, name, visible)?;
-        access::may_use_table(&self.caller, table, crate::sql::TableScope::Caller)?;
-        Ok(Arc::clone(table))
+        let visible = access::may_use_table(&viewer, table, crate::sql::TableScope::Caller)?;
+        Ok((Arc::clone(table), visible))
     }
 }
 

@@ -78,6 +78,10 @@ pub struct EngineSettings {
     pub compaction: CompactionSettings,
     /// Live queries, and how long the changes that they resume from are kept.
     pub live: LiveSettings,
+    /// Users, their credentials, and how they are checked.
+    pub users: UserSettings,
+    /// The audit.
+    pub audit: AuditSettings,
     /// This node's number in SNOWFLAKE_ID(), 0 to 1,023; two servers that share clients' ids need two numbers.
     /// Default: 0.
     pub node_id: u16,
@@ -189,6 +193,71 @@ impl Default for LiveSettings {
     }
 }
 
+/// How users are kept and their credentials checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserSettings {
+    /// Users, API keys and sessions that are kept in memory, decoded. Default: 48 MiB.
+    pub cache_bytes: u64,
+    /// Memory that hashing a password takes, of argon2id. Default: 19,456 KiB.
+    pub password_memory_kib: u32,
+    /// Passes over that memory. Default: 2.
+    pub password_iterations: u32,
+    /// Lanes of that memory. Default: 1.
+    pub password_parallelism: u32,
+    /// Passwords hashed at a time; 0: half as many as there are cores, at least one. Default: 0.
+    pub password_concurrency: usize,
+    /// Passwords being hashed, and waiting for that; further ones fail with TOO_MANY_REQUESTS. Default: 256.
+    pub max_waiting_passwords: usize,
+    /// Characters that a new password has at least. Default: 8.
+    pub min_password_chars: usize,
+    /// Open sessions of a user; a further one closes the one that would end first. Default: 100.
+    pub max_sessions_per_user: usize,
+    /// How often it is written who logged in and which keys were used. Default: 1,000.
+    pub activity_interval_ms: u64,
+    /// How exact the last use of an API key is. Default: 60.
+    pub key_use_resolution_s: u64,
+}
+
+impl UserSettings {
+    pub(crate) fn key_use_resolution_us(&self) -> i64 {
+        i64::try_from(self.key_use_resolution_s).unwrap_or(i64::MAX).saturating_mul(1_000_000)
+    }
+}
+
+impl Default for UserSettings {
+    fn default() -> Self {
+        Self {
+            cache_bytes: 48 * 1024 * 1024,
+            password_memory_kib: 19_456,
+            password_iterations: 2,
+            password_parallelism: 1,
+            password_concurrency: 0,
+            max_waiting_passwords: 256,
+            min_password_chars: 8,
+            max_sessions_per_user: 100,
+            activity_interval_ms: 1_000,
+            key_use_resolution_s: 60,
+        }
+    }
+}
+
+/// How much of the audit is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditSettings {
+    /// Records of administration; as many of refusals and of acting for users are kept beside them. Default: 50,000.
+    pub max_records: usize,
+    /// Older records are removed. Default: 90 days.
+    pub max_age_s: u64,
+    /// A refusal of a caller, and that it acts for a certain user, are recorded once in so long. Default: 60.
+    pub notice_interval_s: u64,
+}
+
+impl Default for AuditSettings {
+    fn default() -> Self {
+        Self { max_records: 50_000, max_age_s: 90 * 24 * 60 * 60, notice_interval_s: 60 }
+    }
+}
+
 impl Default for EngineSettings {
     fn default() -> Self {
         const MIB: usize = 1024 * 1024;
@@ -223,6 +292,8 @@ impl Default for EngineSettings {
             flush: FlushSettings::default(),
             compaction: CompactionSettings::default(),
             live: LiveSettings::default(),
+            users: UserSettings::default(),
+            audit: AuditSettings::default(),
             node_id: 0,
         }
     }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics fails")]
 
+mod audit;
 mod bad_input;
 mod cold_costs;
 mod cold_reads;
@@ -22,9 +23,11 @@ mod names;
 mod parameters;
 mod queries;
 mod restart;
+mod row_rules;
 mod storages;
 mod streams;
 mod system_tables;
 mod tables;
 mod types;
+mod users;
 mod writes;

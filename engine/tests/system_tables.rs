@@ -104,6 +104,7 @@ async fn information_schema_is_the_standards() {
     );
     let system = ana.rows("SELECT table_name FROM information_schema.tables WHERE table_type = 'SYSTEM' AND table_schema = 'system' ORDER BY 1").await;
     let tables = [
+        "audit",
         "columns",
         "jobs",
         "live_queries",

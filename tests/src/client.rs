@@ -12,8 +12,8 @@ use std::{
 use bytes::{Buf, BufMut, Bytes};
 use kalamdb_proto::v1::{
     Affected, Column, ExecuteRequest, ExecuteResponse, ExecuteStreamRequest, ExecuteStreamResponse, Rows,
-    StatementResult, Value, admin_service_client::AdminServiceClient, flush_service_client::FlushServiceClient,
-    query_service_client::QueryServiceClient, statement_result,
+    StatementResult, Value, admin_service_client::AdminServiceClient, auth_service_client::AuthServiceClient,
+    flush_service_client::FlushServiceClient, query_service_client::QueryServiceClient, statement_result,
 };
 use tonic::{
     Code, Request, Response, Status,
@@ -135,6 +135,8 @@ pub struct Options {
 pub struct Client {
     channel: Channel,
     user: Option<Vec<u8>>,
+    key: Option<String>,
+    token: Option<String>,
     namespace: String,
 }
 
@@ -150,13 +152,30 @@ impl Client {
     /// Connects.
     pub async fn try_connect(url: &str) -> Result<Self, tonic::transport::Error> {
         let channel = Endpoint::from_shared(url.to_owned())?.tcp_nodelay(true).connect().await?;
-        Ok(Self { channel, user: None, namespace: String::new() })
+        Ok(Self { channel, user: None, key: None, token: None, namespace: String::new() })
     }
 
     /// The same connection, acting for another user.
     #[must_use]
     pub fn user(&self, user: impl AsRef<[u8]>) -> Self {
         Self { user: Some(user.as_ref().to_vec()), ..self.clone() }
+    }
+
+    /// The same connection with an API key.
+    #[must_use]
+    pub fn api_key(&self, key: &str) -> Self {
+        Self { key: Some(key.to_owned()), ..self.clone() }
+    }
+
+    /// The same connection with a token.
+    #[must_use]
+    pub fn token(&self, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..self.clone() }
+    }
+
+    /// Calls over a connection that was made otherwise, such as an encrypted one.
+    pub fn over(channel: Channel) -> Self {
+        Self { channel, user: None, key: None, token: None, namespace: String::new() }
     }
 
     /// The same connection with another default namespace.
@@ -185,6 +204,11 @@ impl Client {
         FlushServiceClient::new(self.channel.clone())
     }
 
+    /// The stubs of the service for passwords and tokens.
+    pub fn auth(&self) -> AuthServiceClient<Channel> {
+        AuthServiceClient::new(self.channel.clone())
+    }
+
     /// The stubs of the admin service.
     pub fn admin(&self) -> AdminServiceClient<Channel> {
         AdminServiceClient::new(self.channel.clone())
@@ -196,6 +220,13 @@ impl Client {
         if let Some(user) = &self.user {
             let user = MetadataValue::try_from(user.as_slice()).expect("a user id that a header can carry");
             request.metadata_mut().insert("x-user-id", user);
+        }
+        if let Some(key) = &self.key {
+            request.metadata_mut().insert("x-api-key", key.parse().expect("a key that a header can carry"));
+        }
+        if let Some(token) = &self.token {
+            let value = format!("Bearer {token}");
+            request.metadata_mut().insert("authorization", value.parse().expect("a token that a header can carry"));
         }
         request
     }
@@ -355,7 +386,7 @@ pub fn now_us() -> i64 {
 
 /// Passes message bytes through as they are.
 #[derive(Debug, Clone, Copy)]
-struct BytesCodec;
+pub(crate) struct BytesCodec;
 
 impl Codec for BytesCodec {
     type Encode = Bytes;

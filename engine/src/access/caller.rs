@@ -1,6 +1,6 @@
 //! The identity a statement runs with.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 use kalamdb_store::ids::UserId;
 
@@ -23,6 +23,9 @@ pub enum Role {
 pub struct UnknownRole(String);
 
 impl Role {
+    /// Every role, from least to most.
+    pub const ALL: [Role; 4] = [Role::User, Role::Service, Role::Dba, Role::System];
+
     /// Its name.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -49,7 +52,7 @@ impl FromStr for Role {
     type Err = UnknownRole;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        [Role::User, Role::Service, Role::Dba, Role::System]
+        Role::ALL
             .into_iter()
             .find(|role| role.as_str() == text)
             .ok_or_else(|| UnknownRole(text.to_owned()))
@@ -72,18 +75,27 @@ pub struct Caller {
     pub role: Role,
     /// The user it acts for. Whoever makes a `Caller` has checked that it may.
     pub acting_as: Option<UserId>,
+    /// The address it calls from, for `system.audit`; `None`: from within the process.
+    pub address: Option<IpAddr>,
 }
 
 impl Caller {
     /// A caller that acts for itself.
     pub fn new(user_id: UserId, role: Role) -> Self {
-        Self { user_id, role, acting_as: None }
+        Self { user_id, role, acting_as: None, address: None }
     }
 
     /// The same caller acting for `user`.
     #[must_use]
     pub fn acting_as(mut self, user: UserId) -> Self {
         self.acting_as = Some(user);
+        self
+    }
+
+    /// The same caller, known to call from `address`.
+    #[must_use]
+    pub fn calling_from(mut self, address: IpAddr) -> Self {
+        self.address = Some(address.to_canonical());
         self
     }
 

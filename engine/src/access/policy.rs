@@ -1,19 +1,20 @@
 //! The rules: which role may do what with which table.
 
 use crate::{
-    access::{Caller, Role},
+    access::{Viewer, Visible},
     catalog::Table,
     error::{Error, Reason, Result},
-    sql::{Access, TableKind, TableScope},
+    sql::{TableKind, TableScope},
 };
 
-/// Checks that `caller` may read or write `table` under `scope`.
+/// Checks that a caller may read or write `table` under `scope`, and answers what of it.
 ///
 /// # Errors
 /// PERMISSION_DENIED, with what would be needed.
-pub(crate) fn may_use_table(caller: &Caller, table: &Table, scope: TableScope) -> Result<()> {
+pub(crate) fn may_use_table(viewer: &Viewer, table: &Table, scope: TableScope) -> Result<Visible> {
+    let caller = viewer.caller();
     match (table.kind(), scope) {
-        (TableKind::User | TableKind::Stream, TableScope::Caller) => Ok(()),
+        (TableKind::User | TableKind::Stream, TableScope::Caller) => Ok(Visible::Everything),
         (TableKind::User | TableKind::Stream, TableScope::ActingUser) => {
             if caller.role.crosses_users() && caller.acting_as.is_none() {
                 return Err(Error::new(
@@ -25,11 +26,11 @@ pub(crate) fn may_use_table(caller: &Caller, table: &Table, scope: TableScope) -
                     ),
                 ));
             }
-            Ok(())
+            Ok(Visible::Everything)
         }
         (TableKind::User | TableKind::Stream, TableScope::AllUsers) => {
             if caller.role.crosses_users() {
-                Ok(())
+                Ok(Visible::Everything)
             } else {
                 Err(Error::new(
                     Reason::PermissionDenied,
@@ -41,21 +42,18 @@ pub(crate) fn may_use_table(caller: &Caller, table: &Table, scope: TableScope) -
                 ))
             }
         }
-        (TableKind::Shared, TableScope::Caller) => {
-            if shared_access(caller, table) {
-                Ok(())
-            } else {
-                Err(Error::new(
-                    Reason::PermissionDenied,
-                    format!(
-                        "The access of table {} is {}; role {} may not use it.",
-                        table.full_name(),
-                        table.access().as_str(),
-                        caller.role
-                    ),
-                ))
-            }
-        }
+        (TableKind::Shared, TableScope::Caller) => match viewer.sees(table)? {
+            Visible::Nothing => Err(Error::new(
+                Reason::PermissionDenied,
+                format!(
+                    "The access of table {} is {}; role {} may not use it.",
+                    table.full_name(),
+                    table.access().as_str(),
+                    caller.role
+                ),
+            )),
+            visible => Ok(visible),
+        },
         (TableKind::Shared, TableScope::ActingUser | TableScope::AllUsers) => Err(Error::new(
             Reason::InvalidStatement,
             format!("Table {0} is SHARED and has no partitions of users; name it as {0}.", table.full_name()),
@@ -63,45 +61,20 @@ pub(crate) fn may_use_table(caller: &Caller, table: &Table, scope: TableScope) -
     }
 }
 
-/// Whether the existence of `table` concerns `caller`.
-pub(crate) fn may_see_table(caller: &Caller, table: &Table) -> bool {
+/// The error of somebody who asks how many rows a table has, of which its rules show it only some.
+pub(crate) fn counts_hidden_rows(table: &Table) -> Error {
+    let message = format!(
+        "The statistics of table {0} count rows that your permissions do not show. Count those that they show: SELECT count(*) \
+         FROM {0}.",
+        table.full_name()
+    );
+    Error::new(Reason::PermissionDenied, message).with("table", table.full_name())
+}
+
+/// Whether the existence of `table` concerns a caller; not if its rules cannot be read.
+pub(crate) fn may_see_table(viewer: &Viewer, table: &Table) -> bool {
     match table.kind() {
         TableKind::User | TableKind::Stream => true,
-        TableKind::Shared => shared_access(caller, table),
-    }
-}
-
-/// Whether `caller` may change the catalog.
-pub(crate) fn may_define(caller: &Caller) -> bool {
-    caller.role >= Role::Dba
-}
-
-/// Checks that `caller` may change the catalog.
-///
-/// # Errors
-/// PERMISSION_DENIED.
-pub(crate) fn require_definer(caller: &Caller, statement: &str) -> Result<()> {
-    if may_define(caller) { Ok(()) } else { Err(needs_dba(caller, statement)) }
-}
-
-/// Checks that `caller` may see how the server is set up.
-///
-/// # Errors
-/// PERMISSION_DENIED.
-pub(crate) fn require_operator(caller: &Caller, what: &str) -> Result<()> {
-    if caller.role >= Role::Dba { Ok(()) } else { Err(needs_dba(caller, what)) }
-}
-
-fn needs_dba(caller: &Caller, what: &str) -> Error {
-    Error::new(
-        Reason::PermissionDenied,
-        format!("{what} needs role dba or system; the caller's role is {}.", caller.role),
-    )
-}
-
-fn shared_access(caller: &Caller, table: &Table) -> bool {
-    match table.access() {
-        Access::Public => true,
-        Access::Restricted | Access::Private => caller.role.crosses_users(),
+        TableKind::Shared => viewer.sees(table).is_ok_and(|visible| visible != Visible::Nothing),
     }
 }

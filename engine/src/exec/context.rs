@@ -7,12 +7,12 @@ use std::{
 
 use kalamdb_store::{
     commit::{ChangeLog, Committer},
-    ids::Owner,
+    ids::{CommitSeq, Owner},
     kv::{Snapshot, StorageBackend},
 };
 
 use crate::{
-    access::Caller,
+    access::{Caller, Viewer},
     catalog::{CatalogState, Table},
     exec::{
         cold::ColdTier,
@@ -24,12 +24,15 @@ use crate::{
     settings::SettingInfo,
     sql::{TableKind, TableScope},
     storage::Storages,
+    users::Users,
 };
 
 /// The one view of the database that a statement reads. DataFusion's providers find it in the session's extensions,
 /// so that a cached plan holds nothing of a caller or a moment.
 pub(crate) struct StatementContext {
     pub(crate) caller: Caller,
+    /// The caller with its rules.
+    pub(crate) viewer: Viewer,
     /// NOW() of the statement.
     pub(crate) now_us: i64,
     pub(crate) catalog: Arc<CatalogState>,
@@ -37,6 +40,9 @@ pub(crate) struct StatementContext {
     pub(crate) storages: Arc<Storages>,
     pub(crate) jobs: Arc<Jobs>,
     pub(crate) live: Arc<LiveHub>,
+    pub(crate) users: Arc<Users>,
+    /// The last commit before the statement began.
+    pub(crate) began_at: CommitSeq,
     store: SnapshotSource,
     /// Taken at the first read: most inserts and point reads need none.
     snapshot: OnceLock<RegisteredSnapshot>,
@@ -58,6 +64,7 @@ pub(crate) struct Services {
     pub(crate) storages: Arc<Storages>,
     pub(crate) jobs: Arc<Jobs>,
     pub(crate) live: Arc<LiveHub>,
+    pub(crate) users: Arc<Users>,
 }
 
 /// A snapshot, and the registration that keeps the segment files it names.
@@ -76,27 +83,46 @@ impl SnapshotSource {
 
 impl StatementContext {
     pub(crate) fn new(
-        caller: Caller,
+        viewer: Viewer,
         now_us: i64,
         catalog: Arc<CatalogState>,
         settings: Arc<[SettingInfo]>,
         services: Services,
         store: SnapshotSource,
     ) -> Self {
-        let Services { storages, jobs, live } = services;
-        Self { caller, now_us, catalog, settings, storages, jobs, live, store, snapshot: OnceLock::new() }
+        let caller = viewer.caller().clone();
+        let Services { storages, jobs, live, users } = services;
+        let began_at = store.committer.last_commit_seq();
+        Self {
+            caller,
+            viewer,
+            now_us,
+            catalog,
+            settings,
+            storages,
+            jobs,
+            live,
+            users,
+            began_at,
+            store,
+            snapshot: OnceLock::new(),
+        }
     }
 
     /// The same statement with a snapshot to be taken anew, for another attempt after a conflict.
     pub(crate) fn renewed(&self) -> Self {
         Self {
             caller: self.caller.clone(),
+            viewer: self.viewer.clone(),
             now_us: self.now_us,
             catalog: Arc::clone(&self.catalog),
             settings: Arc::clone(&self.settings),
             storages: Arc::clone(&self.storages),
             jobs: Arc::clone(&self.jobs),
             live: Arc::clone(&self.live),
+            users: Arc::clone(&self.users),
+            // Still: what it does is as old as it is.
+            began_at: self.began_at,
             store: self.store.clone(),
             snapshot: OnceLock::new(),
         }

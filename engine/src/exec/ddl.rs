@@ -3,7 +3,7 @@
 use kalamdb_store::ids::TableId;
 
 use crate::{
-    access::{self, Caller},
+    access::{self, Caller, StatementKind},
     engine::Shared,
     error::{Error, Reason, Result},
     exec::output::Body,
@@ -64,7 +64,7 @@ pub(crate) async fn create_namespace(
     if_not_exists: bool,
     options: &[(String, String)],
 ) -> Result<bool> {
-    access::require_definer(caller, "CREATE NAMESPACE")?;
+    access::may_run(caller, StatementKind::CreateNamespace)?;
     shared.catalog.create_namespace(name, if_not_exists, options).await
 }
 
@@ -75,13 +75,13 @@ pub(crate) async fn alter_namespace(
     name: &Name,
     options: &[(String, String)],
 ) -> Result<()> {
-    access::require_definer(caller, "ALTER NAMESPACE")?;
+    access::may_run(caller, StatementKind::AlterNamespace)?;
     shared.catalog.alter_namespace(name, options).await
 }
 
 /// Drops an empty namespace. False: it did not exist and `if_exists` was set.
 pub(crate) async fn drop_namespace(shared: &Shared, caller: &Caller, name: &Name, if_exists: bool) -> Result<bool> {
-    access::require_definer(caller, "DROP NAMESPACE")?;
+    access::may_run(caller, StatementKind::DropNamespace)?;
     shared.catalog.drop_namespace(name, if_exists).await
 }
 
@@ -93,7 +93,7 @@ pub(crate) async fn drop_table(
     name: &Name,
     if_exists: bool,
 ) -> Result<bool> {
-    access::require_definer(caller, "DROP TABLE")?;
+    access::may_run(caller, StatementKind::DropTable)?;
     not_of_the_system(namespace)?;
     let table = shared.catalog.state().table(namespace, &name.text, |_| true).map(|table| table.id());
     if let Ok(table) = table {
@@ -158,17 +158,17 @@ pub(crate) async fn drop_storage(shared: &Shared, caller: &Caller, name: &str, i
 }
 
 async fn create_stated(shared: &Shared, caller: &Caller, create: &CreateStorage) -> Result<bool> {
-    access::require_definer(caller, "CREATE STORAGE")?;
+    access::may_run(caller, StatementKind::CreateStorage)?;
     shared.storages.create(create).await
 }
 
 async fn alter_stated(shared: &Shared, caller: &Caller, alter: &AlterStorage) -> Result<()> {
-    access::require_definer(caller, "ALTER STORAGE")?;
+    access::may_run(caller, StatementKind::AlterStorage)?;
     shared.storages.alter(alter).await
 }
 
 async fn drop_stated(shared: &Shared, caller: &Caller, drop: &DropStorage) -> Result<bool> {
-    access::require_definer(caller, "DROP STORAGE")?;
+    access::may_run(caller, StatementKind::DropStorage)?;
     shared.storages.drop(drop).await
 }
 
@@ -182,7 +182,7 @@ async fn create_table(
     namespace: Option<&str>,
     create: &CreateTable,
 ) -> Result<String> {
-    access::require_definer(caller, "CREATE TABLE")?;
+    access::may_run(caller, StatementKind::CreateTable)?;
     let namespace = namespace_of(&create.table, namespace)?;
     let place = || shared.storages.place(create.place.as_ref(), create.kind);
     let created = shared.catalog.create_table(namespace, create, place).await?;
@@ -191,7 +191,7 @@ async fn create_table(
 }
 
 async fn alter_table(shared: &Shared, caller: &Caller, namespace: Option<&str>, alter: &AlterTable) -> Result<String> {
-    access::require_definer(caller, "ALTER TABLE")?;
+    access::may_run(caller, StatementKind::AlterTable)?;
     let namespace = namespace_of(&alter.table, namespace)?;
     let changed = shared.catalog.alter_table(namespace, alter).await?;
     if let Ok(table) = shared.catalog.state().table(namespace, &alter.table.table.text, |_| true) {

@@ -6,7 +6,7 @@ use futures::{StreamExt, stream};
 use tokio::time::Instant;
 
 use crate::{
-    access,
+    access::{self, StatementKind},
     catalog::Table,
     engine::Shared,
     error::{Error, Reason, Result},
@@ -28,7 +28,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, invocation: &Invocation, statement
     let namespace = invocation.namespace.as_deref();
     match statement {
         Statement::FlushTable(flush) => {
-            access::require_operator(caller, "FLUSH TABLE")?;
+            access::may_run(caller, StatementKind::FlushTable)?;
             let table = table_of(shared, &flush.table, namespace)?;
             let progress = flush_table(shared, &table, flush.force, deadline).await?;
             let mut message = flushed(shared, &progress);
@@ -38,13 +38,13 @@ pub(crate) async fn run(shared: &Arc<Shared>, invocation: &Invocation, statement
             Ok(Body::Affected { row_count: progress.rows, message })
         }
         Statement::FlushAll(flush) => {
-            access::require_operator(caller, "FLUSH ALL TABLES")?;
+            access::may_run(caller, StatementKind::FlushAll)?;
             let tables = tables_of(shared, flush.namespace.as_ref())?;
             let progress = flush_all(shared, tables, flush.force, deadline).await?;
             Ok(Body::Affected { row_count: progress.rows, message: flushed(shared, &progress) })
         }
         Statement::CompactTable(compact) => {
-            access::require_operator(caller, "COMPACT TABLE")?;
+            access::may_run(caller, StatementKind::CompactTable)?;
             let table = table_of(shared, &compact.table, namespace)?;
             let job = shared.jobs.compact_table(&table, JobTrigger::Manual)?;
             let JobProgress { rows, segments, .. } = finished(shared, job, &table, deadline).await?;

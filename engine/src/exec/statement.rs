@@ -7,7 +7,8 @@ use kalamdb_store::ids::CommitSeq;
 use tokio::time::Instant;
 
 use crate::{
-    access::Caller,
+    access::{self, Caller, StatementKind},
+    audit,
     engine::Shared,
     error::{Error, Reason, Result},
     exec::{
@@ -27,6 +28,7 @@ use crate::{
     sql::Statement,
     storage,
     types::SqlType,
+    users,
 };
 
 /// What a statement runs with, beside its own text.
@@ -47,10 +49,25 @@ pub(crate) async fn run(
     invocation: &Invocation,
     statement: &CachedStatement,
 ) -> Result<(Body, Option<CommitSeq>)> {
-    let namespace = invocation.namespace.as_deref();
-    let kind = &statement.parsed.statement;
     // The futures of everything but a query by key are boxed: inside this one they would make it large, and it is
     // moved several times on its way to a task for each call.
+    match audit::statement_act(statement, invocation.namespace.as_deref()) {
+        Some(act) => {
+            Box::pin(audit::audited(shared, &invocation.caller, act, dispatch(shared, invocation, statement))).await
+        }
+        None => dispatch(shared, invocation, statement).await,
+    }
+}
+
+/// Runs a statement, if the caller may run any of its kind.
+async fn dispatch(
+    shared: &Arc<Shared>,
+    invocation: &Invocation,
+    statement: &CachedStatement,
+) -> Result<(Body, Option<CommitSeq>)> {
+    let namespace = invocation.namespace.as_deref();
+    let kind = &statement.parsed.statement;
+    access::may_run(&invocation.caller, StatementKind::of(kind))?;
     if is_ddl(kind) {
         return Box::pin(ddl::run(shared, &invocation.caller, namespace, kind)).await.map(|body| (body, None));
     }
@@ -60,6 +77,14 @@ pub(crate) async fn run(
     if storage::dml::concerns(kind, namespace) {
         return Box::pin(storage::dml::run(shared, invocation, kind)).await.map(|body| (body, None));
     }
+    if users::statement::is_about_users(kind) {
+        let running = Box::pin(users::statement::run(shared, &invocation.caller, kind));
+        return until(invocation.deadline, running).await.map(|body| (body, None));
+    }
+    if users::dml::concerns(kind, namespace) {
+        let running = Box::pin(users::dml::run(shared, invocation, kind));
+        return until(invocation.deadline, running).await.map(|body| (body, None));
+    }
     for _ in 0..MAX_CATALOG_CHANGES {
         let context = Arc::new(shared.context(invocation.caller.clone()));
         match attempt(shared, invocation, statement, &context).await? {
@@ -68,6 +93,14 @@ pub(crate) async fn run(
         }
     }
     Err(Error::new(Reason::WriteConflict, "Tables kept being altered while the statement ran. Run it again."))
+}
+
+/// Waits for a statement until its time-out. What it has begun to change by then it changes as a whole.
+async fn until<T>(deadline: Option<Instant>, running: impl Future<Output = Result<T>>) -> Result<T> {
+    match deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline, running).await.map_err(|_| timed_out())?,
+        None => running.await,
+    }
 }
 
 /// How often a statement begins again because DDL came between its look at the catalog and its look at the rows.
@@ -106,7 +139,7 @@ async fn attempt(
         }
         _ => {
             let key = plan_key(invocation, statement);
-            let cached = shared.caches.plan(&key, &context.catalog, &invocation.caller)?;
+            let cached = shared.caches.plan(&key, &context.catalog, &context.viewer)?;
             let plan = match cached {
                 Some(plan) => plan,
                 None => Box::pin(planned(shared, invocation, statement, context, key)).await?,
@@ -175,6 +208,7 @@ fn plan_key(invocation: &Invocation, statement: &CachedStatement) -> PlanKey {
         normalized: Arc::clone(&statement.normalized),
         namespace: invocation.namespace.clone(),
         parameter_types: params::types_of(&invocation.parameters),
+        rules: None,
     }
 }
 
@@ -193,7 +227,7 @@ async fn planned(
         let key = key.clone();
         shared.runtime.spawn(async move {
             let names =
-                || Names { catalog: &context.catalog, caller: &context.caller, namespace: key.namespace.as_deref() };
+                || Names { catalog: &context.catalog, viewer: &context.viewer, namespace: key.namespace.as_deref() };
             plan(&template, names, &parsed, &key.parameter_types)
         })
     };

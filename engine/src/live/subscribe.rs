@@ -14,7 +14,8 @@ use super::{
     token::{self, Position, TokenScope, query_fingerprint},
 };
 use crate::{
-    access::{self, Caller, Role},
+    access::{self, Caller, Role, StatementKind},
+    audit::Act,
     engine::Shared,
     error::{Error, Reason, Result},
     exec::{Parameter, ParsedBatch},
@@ -95,7 +96,8 @@ impl Session {
     /// # Errors
     /// LIVE_QUERY_NOT_FOUND, also for those that the caller may not see.
     pub fn kill_live_query(&self, id: LiveQueryId) -> Result<()> {
-        kill_live_query(self.shared(), self.caller(), id)
+        let act = Act::new(StatementKind::KillLiveQuery, id.to_string());
+        self.shared().audit.tell(self.caller(), act, kill_live_query(self.shared(), self.caller(), id))
     }
 }
 
@@ -137,7 +139,7 @@ impl Subscription {
         if let Some(known) = shared.live.compiled.get(&key)
             && shared.catalog.state().is_current(&known.table)
         {
-            access::may_use_table(&self.caller, &known.table, known.scope)?;
+            access::may_use_table(&shared.viewer(self.caller.clone()), &known.table, known.scope)?;
             return Ok(known);
         }
         let source = Source {

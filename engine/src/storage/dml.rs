@@ -51,7 +51,7 @@ pub(crate) fn concerns(statement: &Statement, namespace: Option<&str>) -> bool {
 
 /// Runs a statement that [`concerns`] storages. All of its rows take effect, or none.
 pub(crate) async fn run(shared: &Arc<Shared>, invocation: &Invocation, statement: &Statement) -> Result<Body> {
-    access::require_definer(&invocation.caller, "Changing system.storages")?;
+    access::may_write_system_table(&invocation.caller, TABLE)?;
     let context = shared.context(invocation.caller.clone());
     let given = Given::new(shared, &context, invocation)?;
     match statement {

@@ -11,9 +11,10 @@ use datafusion::{
 };
 
 use crate::{
+    audit,
     error::{Error, Result},
     exec::{StatementContext, from_datafusion},
-    system::{jobs, live_queries, rows, segments},
+    system::{jobs, live_queries, rows, segments, users},
     types::SqlType,
 };
 
@@ -184,6 +185,20 @@ pub(crate) static LIVE_QUERY_COLUMNS: [ColumnDefinition; 14] = [
     column("queued_bytes", SqlType::BigInt),
 ];
 
+pub(crate) static AUDIT_COLUMNS: [ColumnDefinition; 11] = [
+    column("audit_id", SqlType::BigInt),
+    column("at", SqlType::TimestampTz),
+    column("user_id", SqlType::Text),
+    column("role", SqlType::Text),
+    nullable("acting_as", SqlType::Text),
+    nullable("address", SqlType::Text),
+    column("action", SqlType::Text),
+    nullable("object", SqlType::Text),
+    nullable("statement", SqlType::Text),
+    column("outcome", SqlType::Text),
+    nullable("reason", SqlType::Text),
+];
+
 /// What SHOW TABLE STATS answers.
 pub(crate) static TABLE_STATS_COLUMNS: [ColumnDefinition; 8] = [
     nullable("user_id", SqlType::Text),
@@ -204,6 +219,37 @@ pub(crate) static STORAGE_COLUMNS: [ColumnDefinition; 7] = [
     nullable("created_at", SqlType::TimestampTz),
     column("usage_count", SqlType::BigInt),
     column("tables", SqlType::Json),
+];
+
+pub(crate) static USER_COLUMNS: [ColumnDefinition; 10] = [
+    column("user_id", SqlType::Text),
+    column("username", SqlType::Text),
+    column("role", SqlType::Text),
+    array("permissions", SqlType::Text),
+    nullable("metadata", SqlType::Json),
+    column("disabled", SqlType::Boolean),
+    column("has_password", SqlType::Boolean),
+    column("created_at", SqlType::TimestampTz),
+    column("updated_at", SqlType::TimestampTz),
+    nullable("last_login", SqlType::TimestampTz),
+];
+
+pub(crate) static API_KEY_COLUMNS: [ColumnDefinition; 6] = [
+    column("key_id", SqlType::Text),
+    column("user_id", SqlType::Text),
+    nullable("name", SqlType::Text),
+    column("created_at", SqlType::TimestampTz),
+    nullable("expires_at", SqlType::TimestampTz),
+    nullable("last_used", SqlType::TimestampTz),
+];
+
+/// What CREATE API KEY answers: the only time that a key is shown.
+pub(crate) static NEW_API_KEY_COLUMNS: [ColumnDefinition; 5] = [
+    column("key_id", SqlType::Text),
+    column("key", SqlType::Text),
+    column("user_id", SqlType::Text),
+    nullable("name", SqlType::Text),
+    nullable("expires_at", SqlType::TimestampTz),
 ];
 
 pub(crate) static SETTING_COLUMNS: [ColumnDefinition; 4] = [
@@ -235,7 +281,7 @@ pub(crate) static STANDARD_COLUMN_COLUMNS: [ColumnDefinition; 8] = [
 ];
 
 /// Every system table there is.
-pub(crate) static TABLES: [TableDefinition; 12] = [
+pub(crate) static TABLES: [TableDefinition; 15] = [
     TableDefinition { namespace: SYSTEM, name: "namespaces", columns: &NAMESPACE_COLUMNS, rows: rows::namespaces },
     TableDefinition { namespace: SYSTEM, name: "tables", columns: &TABLE_COLUMNS, rows: |c| rows::tables(c, None) },
     TableDefinition { namespace: SYSTEM, name: "columns", columns: &COLUMN_COLUMNS, rows: rows::columns },
@@ -244,7 +290,10 @@ pub(crate) static TABLES: [TableDefinition; 12] = [
     TableDefinition { namespace: SYSTEM, name: "storages", columns: &STORAGE_COLUMNS, rows: rows::storages },
     TableDefinition { namespace: SYSTEM, name: "jobs", columns: &JOB_COLUMNS, rows: jobs::rows },
     TableDefinition { namespace: SYSTEM, name: "live_queries", columns: &LIVE_QUERY_COLUMNS, rows: live_queries::rows },
+    TableDefinition { namespace: SYSTEM, name: "users", columns: &USER_COLUMNS, rows: users::users },
+    TableDefinition { namespace: SYSTEM, name: "api_keys", columns: &API_KEY_COLUMNS, rows: users::api_keys },
     TableDefinition { namespace: SYSTEM, name: "settings", columns: &SETTING_COLUMNS, rows: rows::settings },
+    TableDefinition { namespace: SYSTEM, name: "audit", columns: &AUDIT_COLUMNS, rows: audit::rows },
     TableDefinition {
         namespace: INFORMATION_SCHEMA,
         name: "schemata",

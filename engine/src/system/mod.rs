@@ -6,10 +6,11 @@ mod live_queries;
 mod provider;
 pub(crate) mod rows;
 mod segments;
+pub(crate) mod users;
 
 use std::sync::Arc;
 
-pub(crate) use definition::{INFORMATION_SCHEMA, SYSTEM, TABLES, TableDefinition};
+pub(crate) use definition::{AUDIT_COLUMNS, INFORMATION_SCHEMA, SYSTEM, TABLES, TableDefinition, schema_of};
 pub(crate) use provider::SystemRows;
 pub use segments::SegmentInfo;
 pub(crate) use segments::segments_of;

@@ -9,11 +9,15 @@ use datafusion::{
     common::Result as DataFusionResult,
     datasource::memory::MemorySourceConfig,
     error::DataFusionError,
-    logical_expr::{Expr, TableType},
+    logical_expr::{Expr, TableProviderFilterPushDown, TableType},
     physical_plan::ExecutionPlan,
 };
 
-use crate::{exec::StatementContext, system::TableDefinition};
+use crate::{
+    access,
+    exec::StatementContext,
+    system::{TableDefinition, users},
+};
 
 /// The rows of a system table, as they concern whoever scans it.
 #[derive(Debug)]
@@ -38,18 +42,31 @@ impl TableProvider for SystemRows {
         TableType::View
     }
 
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DataFusionResult<Vec<TableProviderFilterPushDown>> {
+        let support = if users::looks_up(self.definition) {
+            TableProviderFilterPushDown::Inexact
+        } else {
+            TableProviderFilterPushDown::Unsupported
+        };
+        Ok(vec![support; filters.len()])
+    }
+
     async fn scan(
         &self,
         state: &dyn Session,
         projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
+        filters: &[Expr],
         _limit: Option<usize>,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         let context = state
             .config()
             .get_extension::<StatementContext>()
             .ok_or_else(|| DataFusionError::Internal("a scan outside any statement".to_owned()))?;
-        let rows = (self.definition.rows)(&context).map_err(|e| DataFusionError::External(Box::new(e)))?;
+        let TableDefinition { namespace, name, rows, .. } = self.definition;
+        let rows = access::may_read_system_table(&context.caller, namespace, name).and_then(|()| {
+            if users::looks_up(self.definition) { users::matching(&context, filters) } else { rows(&context) }
+        });
+        let rows = rows.map_err(|e| DataFusionError::External(Box::new(e)))?;
         Ok(MemorySourceConfig::try_new_exec(&[vec![rows]], Arc::clone(&self.schema), projection.cloned())?)
     }
 }

@@ -168,7 +168,6 @@ pub(crate) fn storages(context: &StatementContext) -> Result<RecordBatch> {
 
 /// The settings in effect.
 pub(crate) fn settings(context: &StatementContext) -> Result<RecordBatch> {
-    access::require_operator(&context.caller, "Reading system.settings")?;
     let rows =
         context.settings.iter().map(|s| vec![text(&s.name), text(&s.value), text(&s.source), text(&s.description)]);
     batch(&SETTING_COLUMNS, rows.collect())
@@ -239,7 +238,7 @@ fn storage_of(context: &StatementContext, table: &Table) -> Option<String> {
 
 /// The tables whose existence concerns the caller.
 pub(super) fn visible_tables(context: &StatementContext) -> impl Iterator<Item = &Table> {
-    context.catalog.all_tables().map(AsRef::as_ref).filter(|table| access::may_see_table(&context.caller, table))
+    context.catalog.all_tables().map(AsRef::as_ref).filter(|table| access::may_see_table(&context.viewer, table))
 }
 
 fn options_json(options: &BTreeMap<String, String>) -> String {

@@ -1,5 +1,6 @@
 //! Keys, rows, log entries and the manifest of segments to bytes and back. See `docs/architecture` for the formats as pictures.
 
+mod audit;
 mod builder;
 mod catalog;
 mod decode;
@@ -12,8 +13,10 @@ mod log;
 mod packed_keys;
 mod segments;
 mod storages;
+mod users;
 mod value;
 
+pub use audit::{audit_key, audit_range, split_audit_key};
 pub use catalog::{CatalogKey, catalog_key, catalog_keys};
 pub use decode::{BatchDecoder, DecodeColumn};
 pub use encode::{EncodedRow, encode_rows};
@@ -36,3 +39,10 @@ pub use segments::{
     split_pending_key, split_segments_key,
 };
 pub use storages::{next_storage_id_key, split_storage_key, storage_key, storage_range};
+pub use users::{
+    administrator_key, administrator_range, api_key_key, api_key_of_range, api_key_of_user_key, api_key_range,
+    api_key_used_key, session_key, session_of_range, session_of_user_key, session_range, split_administrator_key,
+    split_api_key_key, split_api_key_of_user_key, split_session_key, split_session_of_user_key, split_user_key,
+    split_user_leaving_key, user_key, user_last_login_key, user_leaving_key, user_leaving_range, user_name_key,
+    user_name_range, user_range,
+};

@@ -1,4 +1,10 @@
-//! One user never sees, changes or learns of another user's rows.
+//! One user never sees, changes or learns of another user's rows. Here are the rules one by one; `adversary` tries
+//! everything there is against them.
+
+mod adversary;
+mod calls;
+mod stage;
+mod statements;
 
 use kalamdb_tests::values::{int, text};
 use tonic::Code;

@@ -5,9 +5,12 @@
 
 mod support;
 
+mod audit;
+mod auth;
 mod bad_input;
 mod catalog;
 mod cli;
+mod client_credentials;
 mod crash;
 mod crash_flush;
 mod crash_steps;
@@ -21,9 +24,12 @@ mod link;
 mod live;
 mod operation;
 mod raw_bytes;
+mod roles;
 mod rows;
 mod s3;
+mod secrets;
 mod select;
+mod shares;
 mod slt;
 mod stream_tables;
 mod streaming;

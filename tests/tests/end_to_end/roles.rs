@@ -48,7 +48,8 @@ async fn every_call_as_every_role() {
         documented("calls").into_iter().map(|mut line| (line.remove(0), line)).collect();
     let methods = api_methods();
     let known: BTreeSet<&str> = methods.iter().map(|method| method.path.trim_start_matches('/')).collect();
-    let listed: BTreeSet<&str> = documented.keys().map(String::as_str).filter(|name| name.starts_with("kalamdb.")).collect();
+    let listed: BTreeSet<&str> =
+        documented.keys().map(String::as_str).filter(|name| name.starts_with("kalamdb.")).collect();
     assert_eq!(known, listed, "access.md has the calls that the API has");
 
     let stranger = secured.stranger().await;
@@ -60,7 +61,12 @@ async fn every_call_as_every_role() {
             assert_ne!(answer.code, Code::Ok, "{}: an empty credential opens nothing", method.path);
             continue;
         }
-        assert_eq!((answer.code, answer.reason.as_str()), (Code::Unauthenticated, "UNAUTHENTICATED"), "{}", method.path);
+        assert_eq!(
+            (answer.code, answer.reason.as_str()),
+            (Code::Unauthenticated, "UNAUTHENTICATED"),
+            "{}",
+            method.path
+        );
         for (role, grant) in ROLES.iter().zip(line) {
             let client = secured.client(user_of(role)).await;
             let answer = call(&client, &method.path, Vec::new(), &[]).await;
@@ -229,7 +235,9 @@ async fn access_to_tables_as_every_role() {
                     _ => assert_statement(&format!("{sql} as {user}"), grant, &outcome),
                 }
             }
-            let listed = format!("SELECT count(*) FROM information_schema.tables WHERE concat(table_schema, '.', table_name) = '{table}'");
+            let listed = format!(
+                "SELECT count(*) FROM information_schema.tables WHERE concat(table_schema, '.', table_name) = '{table}'"
+            );
             assert_eq!(client.scalar(&listed).await, if grant == "no" { "0" } else { "1" }, "{table} for {user}");
         }
     }

@@ -94,7 +94,9 @@ async fn secrets_are_in_no_log_answer_metric_or_file() {
     // What administrators can read.
     for line in documented("system tables").iter().filter(|line| !line[0].is_empty()) {
         for client in [&root, &boss] {
-            for sql in [format!("SELECT * FROM {}", line[0]), format!("EXPLAIN ANALYZE VERBOSE SELECT * FROM {}", line[0])] {
+            for sql in
+                [format!("SELECT * FROM {}", line[0]), format!("EXPLAIN ANALYZE VERBOSE SELECT * FROM {}", line[0])]
+            {
                 let answer = client.run(&sql).await;
                 secrets.absent(&sql, format!("{answer:?}").as_bytes());
             }
@@ -168,7 +170,9 @@ async fn use_credentials(secured: &Secured, root: &Client, secrets: &mut Secrets
     for sql in [
         format!("ALTER USER ana SET PASSWORD '{NEW_PASSWORD}'"),
         format!("UPDATE system.users SET password = '{PASSWORD}' WHERE username = 'ana'"),
-        format!("INSERT INTO system.users (user_id, username, role, password) VALUES ('bea', 'bea', 'user', '{PASSWORD}')"),
+        format!(
+            "INSERT INTO system.users (user_id, username, role, password) VALUES ('bea', 'bea', 'user', '{PASSWORD}')"
+        ),
     ] {
         match root.try_run(&sql).await {
             Ok(answer) => secrets.absent("the answer to a change of a password", format!("{answer:?}").as_bytes()),
@@ -200,7 +204,9 @@ async fn write_wrongly(client: &Client, secrets: &Secrets) {
         format!("CREATE STORAGE s TYPE S3 URI 's3://b/x' CREDENTIALS '{CREDENTIALS}'"),
         format!("CREATE STORAGE s TYPE S3 URI 's3://b/x' CREDENTIALS '{CREDENTIALS},'"),
         format!("ALTER STORAGE nothing SET CREDENTIALS '{CREDENTIALS}'"),
-        format!("INSERT INTO system.storages (name, type, uri, credentials) VALUES ('s', 'S3', 's3://b/x', '{CREDENTIALS}')"),
+        format!(
+            "INSERT INTO system.storages (name, type, uri, credentials) VALUES ('s', 'S3', 's3://b/x', '{CREDENTIALS}')"
+        ),
         format!("SELECT 1; CREATE USER ana PASSWORD '{PASSWORD}'; SELECT 2"),
     ] {
         match client.execute(&sql, Default::default()).await {
@@ -217,16 +223,20 @@ fn the_printed_configuration_has_no_secret() {
     let secrets = Secrets::new();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config.toml");
-    fs::write(&file, format!("[auth]\njwt_secret = \"{JWT_SECRET}\"\n[storage]\nsecret_key = \"{STORAGE_KEY}\"\n")).unwrap();
+    fs::write(&file, format!("[auth]\njwt_secret = \"{JWT_SECRET}\"\n[storage]\nsecret_key = \"{STORAGE_KEY}\"\n"))
+        .unwrap();
     for arguments in [vec!["config", "print"], vec!["config", "check"]] {
-        let output = Command::new(binary("kalamdb-server")).arg("--config").arg(&file).args(&arguments).output().unwrap();
+        let output =
+            Command::new(binary("kalamdb-server")).arg("--config").arg(&file).args(&arguments).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         secrets.absent("what config prints", &output.stdout);
         secrets.absent("what config says", &output.stderr);
     }
     // Nor when it is wrong.
-    fs::write(&file, format!("[auth]\njwt_secret = [\"{JWT_SECRET}\"]\n[storage]\nsecret_key = \"{STORAGE_KEY}zq\"\n")).unwrap();
-    let output = Command::new(binary("kalamdb-server")).arg("--config").arg(&file).args(["config", "check"]).output().unwrap();
+    fs::write(&file, format!("[auth]\njwt_secret = [\"{JWT_SECRET}\"]\n[storage]\nsecret_key = \"{STORAGE_KEY}zq\"\n"))
+        .unwrap();
+    let output =
+        Command::new(binary("kalamdb-server")).arg("--config").arg(&file).args(["config", "check"]).output().unwrap();
     assert!(!output.status.success());
     secrets.absent("what config says of wrong secrets", &[output.stdout, output.stderr].concat());
 }

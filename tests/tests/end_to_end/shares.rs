@@ -29,8 +29,7 @@ fn refused(failure: &Failure) -> (String, u64) {
 
 #[tokio::test]
 async fn an_address_has_so_many_calls_in_a_second() {
-    let server =
-        server_with(&[HERE, ("limits.address_calls_per_s", "50"), ("limits.address_call_burst", "20")]).await;
+    let server = server_with(&[HERE, ("limits.address_calls_per_s", "50"), ("limits.address_call_burst", "20")]).await;
     let client = Client::connect(&server.endpoint()).await;
     let mut answered = 0;
     let failure = loop {
@@ -53,14 +52,17 @@ async fn an_address_has_so_many_calls_in_a_second() {
     };
     assert!(status.get_details_retry_info().and_then(|info| info.retry_delay).is_some(), "{status:?}");
     // Whoever waits is let in.
-    eventually("a call is let in again", Duration::from_secs(10), || async { client.try_run("SELECT 1").await.is_ok() })
-        .await;
+    eventually("a call is let in again", Duration::from_secs(10), || async {
+        client.try_run("SELECT 1").await.is_ok()
+    })
+    .await;
     // JSON says so in HTTP's own words, too.
     let address = server.address().to_string();
     let refusal = loop {
         let json = [("content-type", "application/json")];
         let answer =
-            http::request(&address, "POST", "/kalamdb.v1.QueryService/Execute", &json, b"{\"sql\": \"SELECT 1\"}").await;
+            http::request(&address, "POST", "/kalamdb.v1.QueryService/Execute", &json, b"{\"sql\": \"SELECT 1\"}")
+                .await;
         let answer = answer.unwrap();
         if answer.status != 200 {
             break answer;
@@ -127,7 +129,9 @@ async fn users_share_fairly_and_services_are_not_limited() {
     let running: Vec<_> = (0..2)
         .map(|_| {
             let ana = ana.clone();
-            tokio::spawn(async move { while ana.try_run(ENDLESS).await.is_err_and(|f| f.reason == "TOO_MANY_REQUESTS") {} })
+            tokio::spawn(
+                async move { while ana.try_run(ENDLESS).await.is_err_and(|f| f.reason == "TOO_MANY_REQUESTS") {} },
+            )
         })
         .collect();
     eventually("a call beyond the limit is refused", Duration::from_secs(10), || async {
@@ -163,7 +167,8 @@ async fn users_share_fairly_and_services_are_not_limited() {
     assert_eq!(refused(&Failure::from(subscribe().await.unwrap_err())).0, "limits.user_streams");
     ana.run("SELECT 1").await;
     drop(stream);
-    eventually("the stream's place is free again", Duration::from_secs(10), || async { subscribe().await.is_ok() }).await;
+    eventually("the stream's place is free again", Duration::from_secs(10), || async { subscribe().await.is_ok() })
+        .await;
 }
 
 #[tokio::test]

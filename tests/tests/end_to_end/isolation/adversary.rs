@@ -55,7 +55,10 @@ async fn no_rule_is_got_around() {
     // Errors of rows that a rule hides would tell of them: what is asked of alice's value and of one that nobody has
     // must be answered alike.
     for (of_alices, of_nobodys) in [
-        ("SELECT id FROM board WHERE 1 / (n - 42) > 0 AND owner <> 'mallory'", "SELECT id FROM board WHERE 1 / (n - 43) > 0 AND owner <> 'mallory'"),
+        (
+            "SELECT id FROM board WHERE 1 / (n - 42) > 0 AND owner <> 'mallory'",
+            "SELECT id FROM board WHERE 1 / (n - 43) > 0 AND owner <> 'mallory'",
+        ),
         ("SELECT count(*) FROM notes WHERE id = 'zqkey93-5'", "SELECT count(*) FROM notes WHERE id = 'zqkex93-5'"),
         ("UPDATE board SET n = 1 WHERE id = 'zqalice7f3a-1'", "UPDATE board SET n = 1 WHERE id = 'zqalice7f3b-1'"),
         ("DELETE FROM board WHERE id = 'zqalice7f3a-1'", "DELETE FROM board WHERE id = 'zqalice7f3b-1'"),
@@ -70,9 +73,7 @@ async fn no_rule_is_got_around() {
             Err(failure) => format!("{:?} {} {}", failure.code, failure.reason, failure.message),
         };
         let (alices, nobodys) = (outcome(of_alices).await, outcome(of_nobodys).await);
-        let alike = |text: &str| {
-            text.replace("zqalice7f3b", ALICE).replace("zqkex", "zqkey")
-        };
+        let alike = |text: &str| text.replace("zqalice7f3b", ALICE).replace("zqkex", "zqkey");
         assert_eq!(alike(&alices), alike(&nobodys), "{of_alices} and {of_nobodys} are answered differently");
     }
     stage.unchanged().await;
@@ -159,8 +160,11 @@ async fn no_header_makes_mallory_somebody_else() {
         for sql in ["SELECT * FROM notes", "SELECT CURRENT_USER()", "SELECT * FROM n.all_users.notes"] {
             stage.attempt_with(sql, headers).await;
             // Without her own key beside them they open nothing.
-            let alone: Vec<(&str, &str)> =
-                headers.iter().filter(|(name, value)| *name != "authorization" || !value.contains(&key)).copied().collect();
+            let alone: Vec<(&str, &str)> = headers
+                .iter()
+                .filter(|(name, value)| *name != "authorization" || !value.contains(&key))
+                .copied()
+                .collect();
             let sent = format!("{sql} {alone:?}");
             let stranger = stage.secured.stranger().await;
             let received = call(&stranger, EXECUTE, execute(sql), &alone).await;

@@ -21,7 +21,15 @@ use crate::support::files_below;
 pub const ALICE: &str = "zqalice7f3a";
 /// Texts of alice's that nobody else may receive.
 const MARKERS: [&str; 10] = [
-    ALICE, "zqbody91", "zqhotbody92", "zqkey93", "zqboard94", "zqmeta95", "zqfilter96", "zqclosed97", "zqnote98",
+    ALICE,
+    "zqbody91",
+    "zqhotbody92",
+    "zqkey93",
+    "zqboard94",
+    "zqmeta95",
+    "zqfilter96",
+    "zqclosed97",
+    "zqnote98",
     "zqstream99",
 ];
 /// How many rows alice has in `notes`: a number that is in no answer by chance.
@@ -54,36 +62,36 @@ impl Stage {
         // What is tried fails, again and again.
         let settings = [("auth.max_failures_per_address", "0"), ("auth.max_failures_per_account", "0")];
         let secured = Secured::start(&settings, &[(ALICE, &of_alice), ("mallory", rules)], async |root| {
-                let root = root.namespace("n");
-                for sql in [
-                    "CREATE NAMESPACE n",
-                    "CREATE USER TABLE notes (id TEXT PRIMARY KEY, body TEXT, n INT)",
-                    "CREATE STREAM TABLE typing (id BIGINT PRIMARY KEY DEFAULT SNOWFLAKE_ID(), who TEXT) TTL '1 day'",
-                    "CREATE SHARED TABLE board (id TEXT PRIMARY KEY, owner TEXT, body TEXT, n INT) ACCESS restricted",
-                    "CREATE SHARED TABLE zqclosed97 (id BIGINT PRIMARY KEY, body TEXT) ACCESS private",
-                ] {
-                    root.run(sql).await;
-                }
-                let series = ROWS - 3;
-                let cold = format!(
-                    "INSERT INTO notes SELECT concat('zqkey93-', value), concat('zqbody91 ', value), value FROM \
+            let root = root.namespace("n");
+            for sql in [
+                "CREATE NAMESPACE n",
+                "CREATE USER TABLE notes (id TEXT PRIMARY KEY, body TEXT, n INT)",
+                "CREATE STREAM TABLE typing (id BIGINT PRIMARY KEY DEFAULT SNOWFLAKE_ID(), who TEXT) TTL '1 day'",
+                "CREATE SHARED TABLE board (id TEXT PRIMARY KEY, owner TEXT, body TEXT, n INT) ACCESS restricted",
+                "CREATE SHARED TABLE zqclosed97 (id BIGINT PRIMARY KEY, body TEXT) ACCESS private",
+            ] {
+                root.run(sql).await;
+            }
+            let series = ROWS - 3;
+            let cold = format!(
+                "INSERT INTO notes SELECT concat('zqkey93-', value), concat('zqbody91 ', value), value FROM \
                      generate_series(1, {series})"
-                );
-                root.user(ALICE).run(&cold).await;
-                // Keys that mallory may give rows of her own.
-                let common =
-                    "INSERT INTO notes SELECT concat('common-', value), 'zqbody91', value FROM generate_series(5, 7)";
-                root.user(ALICE).run(common).await;
-                root.user("mallory").run("INSERT INTO notes VALUES ('mine', 'of mallory', 1)").await;
-                root.run("INSERT INTO zqclosed97 VALUES (1, 'zqclosed97')").await;
-                for owner in [ALICE, "mallory"] {
-                    let (marker, n) = if owner == ALICE { ("zqboard94", 42) } else { ("of mallory", 7) };
-                    let rows = format!("INSERT INTO board VALUES ('{owner}-1', '{owner}', '{marker}', {n})");
-                    root.run(&rows).await;
-                }
-                root.run("FLUSH ALL TABLES FORCE").await;
-            })
-            .await;
+            );
+            root.user(ALICE).run(&cold).await;
+            // Keys that mallory may give rows of her own.
+            let common =
+                "INSERT INTO notes SELECT concat('common-', value), 'zqbody91', value FROM generate_series(5, 7)";
+            root.user(ALICE).run(common).await;
+            root.user("mallory").run("INSERT INTO notes VALUES ('mine', 'of mallory', 1)").await;
+            root.run("INSERT INTO zqclosed97 VALUES (1, 'zqclosed97')").await;
+            for owner in [ALICE, "mallory"] {
+                let (marker, n) = if owner == ALICE { ("zqboard94", 42) } else { ("of mallory", 7) };
+                let rows = format!("INSERT INTO board VALUES ('{owner}-1', '{owner}', '{marker}', {n})");
+                root.run(&rows).await;
+            }
+            root.run("FLUSH ALL TABLES FORCE").await;
+        })
+        .await;
         let alice = secured.client(ALICE).await.namespace("n");
         let root = secured.client("root").await.namespace("n");
         let mallory = secured.client("mallory").await.namespace("n");
@@ -97,32 +105,25 @@ impl Stage {
         files.extend(files.clone().iter().map(|file| storage.join(file).display().to_string()));
         assert!(files.iter().any(|file| file.ends_with(".parquet")), "{files:?}");
         let job_id = job_id.first().cloned().unwrap_or_default();
-        let mut stage = Self {
-            secured,
-            mallory,
-            alice,
-            root,
-            live,
-            live_id,
-            resume_token,
-            job_id,
-            files,
-            before: Vec::new(),
-        };
+        let mut stage =
+            Self { secured, mallory, alice, root, live, live_id, resume_token, job_id, files, before: Vec::new() };
         stage.before = stage.state().await;
         stage
     }
 
     /// What alice has, and who there is: attempts must not have changed it.
     async fn state(&self) -> Vec<String> {
-        let mut state = self.alice.rows("SELECT count(*), sum(n), min(body), max(body), min(id), max(id) FROM notes").await;
+        let mut state =
+            self.alice.rows("SELECT count(*), sum(n), min(body), max(body), min(id), max(id) FROM notes").await;
         state.extend(self.alice.rows("SELECT * FROM board").await);
         state.extend(self.alice.rows("SELECT who FROM typing").await);
         let root = &self.root;
         state.extend(root.rows("SELECT * FROM zqclosed97").await);
         state.extend(root.rows("SELECT username, role FROM system.users ORDER BY 1").await);
         state.extend(root.rows("SELECT key_id FROM system.api_keys ORDER BY 1").await);
-        state.extend(root.rows("SELECT namespace, table_name, current_schema_version FROM system.tables ORDER BY 1, 2").await);
+        state.extend(
+            root.rows("SELECT namespace, table_name, current_schema_version FROM system.tables ORDER BY 1, 2").await,
+        );
         let live = format!("SELECT live_id FROM system.live_queries WHERE user_id = '{ALICE}'");
         state.extend(root.rows(&live).await);
         state
@@ -152,7 +153,10 @@ impl Stage {
             assert!(!text.contains(file.as_str()), "the path {file} leaks.\nsent: {sent}");
         }
         if !sent.contains(&ROWS.to_string()) {
-            assert!(!numbers(&text).contains(&ROWS.to_string()), "the number of rows leaks.\nsent: {sent}\nreceived: {text}");
+            assert!(
+                !numbers(&text).contains(&ROWS.to_string()),
+                "the number of rows leaks.\nsent: {sent}\nreceived: {text}"
+            );
         }
     }
 
