@@ -23,6 +23,7 @@ pub(super) async fn answer<B>(app: &App, peer: &Peer, request: &Request<B>) -> R
         },
         "/metrics" => match may_see_metrics(app, peer, request.headers()).await {
             Ok(()) => {
+                app.shares.publish();
                 let mut response = text(StatusCode::OK, app.metrics.render());
                 let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
                 response.headers_mut().insert(header::CONTENT_TYPE, content_type);
