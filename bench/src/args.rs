@@ -7,7 +7,10 @@ use std::{path::PathBuf, time::Duration};
 use clap::{CommandFactory, Parser, error::ErrorKind};
 
 use self::live::LiveArgs;
-use crate::{driver::Window, workloads::live::LiveWorkload};
+use crate::{
+    driver::Window,
+    workloads::{access::AccessWorkload, live::LiveWorkload},
+};
 
 const ABOUT: &str = "Load generator for KalamDB: throughput and latency of each workload, beside its physical limit";
 
@@ -69,6 +72,13 @@ Workloads (clients by default):
                      the same bytes, the same rows by SELECT, and the echo of that
   live-resume        100,000 (--rows) changes that 1,000 subscribers have missed (each of another user; of one:
                      --same-user), from their resume tokens after a restart. Limit: bare tonic streams of the same bytes
+  auth-point-read    point-read with a JWT, with the token of a session, and with an API key (1, 16). Limit: the same by
+                     the localhost bypass of --dev
+  row-rules          a point read and a read of a conversation in a restricted SHARED table, by a user with 10 rules
+                     (1, 16). Limit: the same in a public one; the figure to look at is the difference of p50
+  users              makes 100,000 (--rows) users; SELECT of one by id, and of ten by the beginning of their names
+                     (1, 16). Limit: the echo
+  revocation         from ALTER USER … DISABLE and from REVOKE API KEY to the end of the user's live query
   load-parquet FILE  writes a Parquet file of messages (id, conversation_id, user_id, role, content, created_at,
                      files_changed) into a USER table, each row as its user (32), reads every user's rows back and
                      compares them with the file. Limit: as insert, with as many rows an operation
@@ -77,8 +87,8 @@ Workloads (clients by default):
   all                every workload that needs no file; what runs when none is named
 
 The tables live in a namespace of their own (--namespace) and are dropped and made anew. With --server, insert needs a
-server with durability sync, insert-async one with async; idle, shutdown, live and the workloads of flushed rows,
-flush-users apart, start servers of their own and cannot run.
+server with durability sync, insert-async one with async; idle, shutdown, live, the workloads of flushed rows (flush-users
+apart), auth-point-read, row-rules, users and revocation start servers of their own and cannot run.
 
 Exit status: 0, 1 (a call failed or an answer was wrong), 2 (usage).";
 
@@ -154,6 +164,7 @@ pub(crate) enum Workload {
     FlushInterference,
     Shutdown,
     Live(LiveWorkload),
+    Access(AccessWorkload),
     Idle,
     LoadParquet(PathBuf),
     FlushUsers(PathBuf),
@@ -174,12 +185,13 @@ impl Workload {
                 | Self::FlushInterference
                 | Self::Shutdown
                 | Self::Live(_)
+                | Self::Access(_)
                 | Self::Idle
         )
     }
 }
 
-const NAMED: [(&str, Workload); 23] = [
+const NAMED: [(&str, Workload); 27] = [
     ("point-read", Workload::PointRead),
     ("conversation-read", Workload::ConversationRead),
     ("insert", Workload::Insert),
@@ -202,6 +214,10 @@ const NAMED: [(&str, Workload); 23] = [
     ("live-memory", Workload::Live(LiveWorkload::Memory)),
     ("live-start", Workload::Live(LiveWorkload::Start)),
     ("live-resume", Workload::Live(LiveWorkload::Resume)),
+    ("auth-point-read", Workload::Access(AccessWorkload::PointRead)),
+    ("row-rules", Workload::Access(AccessWorkload::RowRules)),
+    ("users", Workload::Access(AccessWorkload::Users)),
+    ("revocation", Workload::Access(AccessWorkload::Revocation)),
     ("idle", Workload::Idle),
 ];
 
@@ -321,7 +337,9 @@ mod tests {
         assert!(parse(&["load-parquet"]).unwrap().workloads().is_err());
         assert!(parse(&["instert"]).unwrap().workloads().is_err());
         assert!(parse(&["flush-users"]).unwrap().workloads().is_err());
-        for own in ["idle", "cold-scan", "partitions-scan", "compaction", "flush", "shutdown", "live", "live-start"] {
+        for own in
+            ["idle", "cold-scan", "partitions-scan", "compaction", "flush", "shutdown", "live", "live-start", "users"]
+        {
             assert!(parse(&["--server", "http://[::1]:2900", own]).unwrap().workloads().is_err());
         }
         let all = parse(&["--server", "http://[::1]:2900", "all"]).unwrap().workloads().unwrap();

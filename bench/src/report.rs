@@ -1,5 +1,6 @@
 //! What a run found: a table for people, one JSON object a line for programs.
 
+pub(crate) mod access;
 pub(crate) mod live;
 
 use std::{fs::OpenOptions, io::Write, path::Path};
@@ -7,7 +8,10 @@ use std::{fs::OpenOptions, io::Write, path::Path};
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
-use self::live::{LiveMemoryRecord, LiveResumeRecord};
+use self::{
+    access::{RevocationRecord, RowRulesRecord, UsersRecord},
+    live::{LiveMemoryRecord, LiveResumeRecord},
+};
 use crate::{
     driver::{Contest, Measurement},
     error::{BenchError, Result},
@@ -22,6 +26,9 @@ pub(crate) enum Record {
     Shutdown(ShutdownRecord),
     LiveMemory(LiveMemoryRecord),
     LiveResume(LiveResumeRecord),
+    RowRules(RowRulesRecord),
+    Users(UsersRecord),
+    Revocation(RevocationRecord),
 }
 
 /// A workload under load. Times are in microseconds.
@@ -157,7 +164,13 @@ impl Record {
     pub(crate) fn errors(&self) -> u64 {
         match self {
             Self::Load(load) => load.errors,
-            Self::Idle(_) | Self::Shutdown(_) | Self::LiveMemory(_) | Self::LiveResume(_) => 0,
+            Self::Idle(_)
+            | Self::Shutdown(_)
+            | Self::LiveMemory(_)
+            | Self::LiveResume(_)
+            | Self::RowRules(_)
+            | Self::Users(_)
+            | Self::Revocation(_) => 0,
         }
     }
 
@@ -201,6 +214,9 @@ impl Record {
             ),
             Self::LiveMemory(memory) => memory.summary(),
             Self::LiveResume(resume) => resume.summary(),
+            Self::RowRules(added) => added.summary(),
+            Self::Users(users) => users.summary(),
+            Self::Revocation(revocation) => revocation.summary(),
         }
     }
 }

@@ -1,9 +1,10 @@
-//! Administration: namespaces, tables, storages, jobs, settings and the server itself.
+//! Administration: namespaces, tables, storages, users, jobs, settings and the server itself.
 
 mod jobs;
 mod live;
 mod segments;
 mod storages;
+mod users;
 
 use std::{collections::BTreeMap, future::Future};
 
@@ -16,6 +17,7 @@ pub use self::{
     live::LiveQueryInfo,
     segments::{PartitionStats, Segment, TierStats},
     storages::{NewStorage, Storage, StorageChanges, StorageType},
+    users::{ApiKey, NewApiKey, NewUser, Role, User, UserChanges},
 };
 use crate::{
     client::Client,

@@ -78,7 +78,7 @@ pub enum Error {
 }
 
 /// An error status, with the details that KalamDB adds.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ServerError {
     code: Code,
     message: String,
@@ -272,6 +272,25 @@ impl Error {
         };
         let metadata = token.map(|token| (RESUME_TOKEN.to_owned(), token.to_owned())).into_iter().collect();
         Error::Server(Box::new(ServerError { code, message, reason: Some(reason), metadata }))
+    }
+
+    /// The same for somebody else who waited for the same thing.
+    pub(crate) fn copy(&self) -> Error {
+        match self {
+            Error::Configuration { message } => Error::Configuration { message: message.clone() },
+            Error::Credential { message } => Error::Credential { message: message.clone() },
+            Error::Connection { endpoint, message } => {
+                Error::Connection { endpoint: endpoint.clone(), message: message.clone() }
+            }
+            Error::ConnectionLost { endpoint, message } => {
+                Error::ConnectionLost { endpoint: endpoint.clone(), message: message.clone() }
+            }
+            Error::Server(error) => Error::Server(error.clone()),
+            Error::Timeout { after } => Error::Timeout { after: *after },
+            Error::RequestTooLarge { bytes, limit } => Error::RequestTooLarge { bytes: *bytes, limit: *limit },
+            Error::Protocol { message } => Error::Protocol { message: message.clone() },
+            Error::Conversion(error) => Error::Protocol { message: error.to_string() },
+        }
     }
 
     pub(crate) fn protocol(message: impl Into<String>) -> Error {

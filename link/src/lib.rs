@@ -82,9 +82,9 @@ mod tls;
 mod value;
 
 pub use admin::{
-    Admin, FailedPartition, Job, JobFilter, JobProgress, JobStatus, JobTrigger, JobType, LiveQueryInfo, Namespace,
-    NewStorage, PartitionStats, SchemaVersion, Segment, ServerInfo, Setting, Storage, StorageChanges, StorageType,
-    Table, TableColumn, TableType, TierStats,
+    Admin, ApiKey, FailedPartition, Job, JobFilter, JobProgress, JobStatus, JobTrigger, JobType, LiveQueryInfo,
+    Namespace, NewApiKey, NewStorage, NewUser, PartitionStats, Role, SchemaVersion, Segment, ServerInfo, Setting,
+    Storage, StorageChanges, StorageType, Table, TableColumn, TableType, TierStats, User, UserChanges,
 };
 pub use auth::{Auth, CredentialKind, SessionTokens, UserIdentity, WhoAmI};
 #[cfg(feature = "arrow")]
@@ -111,3 +111,8 @@ pub use subscribe::{
 pub use tls::Tls;
 pub use uuid::Uuid;
 pub use value::{ConversionError, FromValue, Interval, IntoParams, Value};
+
+// The guide's examples must compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/quickstart/authentication.md")]
+struct AuthenticationGuide;

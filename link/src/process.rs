@@ -48,6 +48,8 @@ use crate::{client::Client, error::Error};
 const CONFIGURATION_PREFIX: &str = "KALAMDB__";
 const DEFAULT_START_TIMEOUT: Duration = Duration::from_secs(30);
 const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long what the server has written may take to be read.
+const FIRST_KEY_WAIT: Duration = Duration::from_secs(2);
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Name of the server's binary.
@@ -174,6 +176,20 @@ impl ServerProcess {
     /// As [`ClientBuilder::connect`](crate::ClientBuilder::connect).
     pub async fn client(&self) -> Result<Client, Error> {
         Client::connect(self.endpoint()).await
+    }
+
+    /// The API key of the administrator that the first start on a data folder makes, without `--dev`. None when this was
+    /// no first start.
+    pub async fn first_api_key(&self) -> Option<String> {
+        // It was written before the line that says that the server listens, but to another pipe.
+        let started = Instant::now();
+        loop {
+            let key = self.running.stderr.first_key();
+            if key.is_some() || started.elapsed() >= FIRST_KEY_WAIT {
+                return key.map(str::to_owned);
+            }
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
     }
 
     /// Id of the process.

@@ -11,7 +11,8 @@ use std::{
 
 use futures::{Stream, StreamExt, future::join_all, stream};
 use kalam_link::{
-    AccessToken, Client, ClientBuilder, CredentialKind, Error, ErrorKind, RetryPolicy, Subscription, SubscriptionEvent,
+    AccessToken, Client, ClientBuilder, CredentialKind, Error, ErrorKind, NewUser, RetryPolicy, Subscription,
+    SubscriptionEvent, UserChanges,
 };
 use kalamdb_proto::v1::{
     self, ExecuteRequest, ExecuteResponse, ExecuteStreamRequest, ExecuteStreamResponse, LoginRequest, LoginResponse,
@@ -373,6 +374,17 @@ async fn a_wrong_password_is_known_when_connecting() {
 }
 
 #[tokio::test]
+async fn a_client_whose_password_is_refused_does_not_lock_its_user_out() {
+    let server = serve().await;
+    let client = server.builder().login("alice", "wrong-s3cret").connect_lazy().unwrap();
+    let outcomes = join_all((0..50).map(|_| insert(&client))).await;
+    assert!(outcomes.into_iter().all(|outcome| outcome.unwrap_err().reason() == Some("UNAUTHENTICATED")));
+    assert_eq!(insert(&client.for_user("bob")).await.unwrap_err().kind(), ErrorKind::Unauthenticated);
+    assert_eq!(server.counts(), (1, 0, 0), "one attempt for all");
+    assert!(server.with(|inner| inner.seen.is_empty()), "nothing else is sent");
+}
+
+#[tokio::test]
 async fn a_provider_is_asked_for_the_first_token_and_after_a_refusal() {
     let server = serve().await;
     server.with(|inner| inner.valid = BTreeSet::from(["provided-2".to_owned()]));
@@ -446,6 +458,15 @@ async fn secrets_are_not_sent_where_others_can_read_them() {
     assert_eq!(client.with_api_key("s3cret").unwrap_err().kind(), ErrorKind::Configuration);
     assert_eq!(client.auth().login("alice", "s3cret").await.unwrap_err().kind(), ErrorKind::Configuration);
     assert_eq!(client.auth().refresh("s3cret").await.unwrap_err().kind(), ErrorKind::Configuration);
+    let admin = client.admin();
+    let refusals = [
+        admin.create_user(NewUser::new("bob").password("s3cret")).await.map(drop),
+        admin.alter_user("bob", UserChanges::new().password("s3cret")).await.map(drop),
+        admin.create_api_key("bob", None, None).await.map(drop),
+    ];
+    for refusal in refusals {
+        assert_eq!(refusal.unwrap_err().kind(), ErrorKind::Configuration);
+    }
     for private in ["http://localhost:1", "http://127.0.0.1:1", "http://[::1]:1"] {
         Client::builder(private).token("s3cret").connect_lazy().unwrap();
     }

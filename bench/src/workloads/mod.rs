@@ -1,5 +1,6 @@
 //! What can be measured, and what the workloads have in common.
 
+pub(crate) mod access;
 mod cold;
 mod idle;
 pub(crate) mod live;
@@ -66,6 +67,7 @@ impl Context {
             Workload::FlushUsers(file) => cold::users::flush_users(self, file).await,
             Workload::Shutdown => cold::shutdown::shutdown(self).await,
             Workload::Live(workload) => live::run(self, *workload).await,
+            Workload::Access(workload) => access::run(self, *workload).await,
             Workload::Idle => idle::idle(self).await,
             Workload::LoadParquet(file) => load::load_parquet(self, file).await,
         }

@@ -112,6 +112,9 @@ impl Admin {
             StorageType::Azure => v1::StorageType::Azure,
             StorageType::Unknown => return Err(Error::configuration("a storage to be created needs a type")),
         };
+        if new.credentials.is_some() {
+            self.client.check_private("the credentials of a storage")?;
+        }
         let request = v1::CreateStorageRequest {
             name: new.name,
             r#type: storage_type.into(),
@@ -129,6 +132,9 @@ impl Admin {
     /// Those of the server, such as `STORAGE_NOT_FOUND` and `STORAGE_UNREACHABLE`.
     pub async fn alter_storage(&self, name: impl Into<String>, changes: StorageChanges) -> Result<Storage> {
         let StorageChanges { uri, credentials } = changes;
+        if credentials.is_some() {
+            self.client.check_private("the credentials of a storage")?;
+        }
         let request = v1::AlterStorageRequest { name: name.into(), uri, credentials };
         let answer = self.write(request, |mut client, request| async move { client.alter_storage(request).await });
         present(answer.await?.storage, "storage").map(storage)

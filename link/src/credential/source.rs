@@ -25,6 +25,10 @@ const RENEW_AT_PART: u32 = 5;
 const RENEW_AT_MOST: Duration = Duration::from_secs(60);
 /// How long a token that is still valid is used after the next one could not be had, before that is tried again.
 const RENEW_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How long a server that has refused a name and password is not asked again: after the first refusal, and at most. Each
+/// refusal doubles it. A client whose password was changed must not lock its user out.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+const ASK_AGAIN_AT_MOST: Duration = Duration::from_secs(60);
 
 /// Tokens from a callback, or from the server's own `Login` and `Refresh`. Clones of a client share it: of many calls
 /// at once, one renews, and the others use what is still valid or wait.
@@ -47,6 +51,19 @@ struct Held {
     refresh_token: Option<Secret>,
     /// Tokens so far.
     count: u64,
+    /// The last attempt to have one, if it failed.
+    failure: Option<Failure>,
+    /// Attempts so far, those that failed included.
+    attempts: u64,
+    /// Logins in a row that the server has refused.
+    refusals: u32,
+}
+
+/// A token could not be had.
+struct Failure {
+    error: Error,
+    /// Until then nobody asks again.
+    until: Option<Instant>,
 }
 
 /// A token, and until when it is used.
@@ -58,6 +75,15 @@ pub(crate) struct HeldToken {
     number: u64,
     renew_at: Option<Instant>,
     expires_at: Option<Instant>,
+}
+
+impl Held {
+    /// The error of an attempt after those `before`, or of one that must not be repeated yet.
+    fn failure_for(&self, before: u64, now: Instant) -> Option<Error> {
+        let failure = self.failure.as_ref()?;
+        let holds = self.attempts > before || failure.until.is_some_and(|until| now < until);
+        holds.then(|| failure.error.copy())
+    }
 }
 
 impl HeldToken {
@@ -111,7 +137,8 @@ impl TokenSource {
             Some(token) if token.is_fresh(now) => Ok(token),
             Some(token) if token.is_valid(now) => match Arc::clone(&self.renewal).try_lock_owned() {
                 // Whoever could not renew it goes on with what is valid; so do all others meanwhile.
-                Ok(turn) => Ok(self.renew(client(), turn).await.unwrap_or(token)),
+                Ok(turn) if self.is_latest(&token) => Ok(self.renew(client(), turn).await.unwrap_or(token)),
+                Ok(_) => Ok(self.lock().token.clone().unwrap_or(token)),
                 Err(_) => Ok(token),
             },
             stale => self.token_after(stale.as_ref(), client).await,
@@ -124,15 +151,26 @@ impl TokenSource {
         refused: Option<&HeldToken>,
         client: impl FnOnce() -> Client,
     ) -> Result<HeldToken> {
+        let before = self.lock().attempts;
         let turn = Arc::clone(&self.renewal).lock_owned().await;
-        let held = self.lock().token.clone();
-        match held {
-            // Somebody else has had one while this one waited for its turn.
-            Some(token) if refused.is_none_or(|old| old.number != token.number) && token.is_valid(Instant::now()) => {
-                Ok(token)
+        let known = {
+            let (held, now) = (self.lock(), Instant::now());
+            let other =
+                |token: &&HeldToken| refused.is_none_or(|old| old.number != token.number) && token.is_valid(now);
+            match held.token.as_ref().filter(other) {
+                // Somebody else has had one while this one waited for its turn.
+                Some(token) => Some(Ok(token.clone())),
+                None => held.failure_for(before, now).map(Err),
             }
-            _ => self.renew(client(), turn).await,
+        };
+        match known {
+            Some(outcome) => outcome,
+            None => self.renew(client(), turn).await,
         }
+    }
+
+    fn is_latest(&self, token: &HeldToken) -> bool {
+        self.lock().token.as_ref().is_some_and(|held| held.number == token.number)
     }
 
     /// In a task of its own: a refresh token can be used once, so that the answer must arrive even if the caller goes.
@@ -141,8 +179,8 @@ impl TokenSource {
         let renewal = tokio::spawn(async move {
             let renewed = source.fetch(client).await;
             let outcome = renewed.and_then(|(token, refresh_token)| source.hold(&token, refresh_token));
-            if outcome.is_err() {
-                source.postpone();
+            if let Err(error) = &outcome {
+                source.failed(error);
             }
             drop(turn);
             outcome
@@ -164,7 +202,7 @@ impl TokenSource {
             }
             Origin::Login { username, password } => {
                 let (username, password) = (username.clone(), password.clone());
-                let refresh_token = self.lock().refresh_token.take();
+                let refresh_token = self.lock().refresh_token.clone();
                 let tokens = async move {
                     let tokens = session(&client, refresh_token, username, &password).await?;
                     let token = AccessToken { expires_in: tokens.expires_in(), token: tokens.access_token };
@@ -183,23 +221,39 @@ impl TokenSource {
         let renew_at = token.expires_in.and_then(|time| now.checked_add(time - margin(time)));
         let mut held = self.lock();
         held.count += 1;
+        held.attempts += 1;
+        (held.failure, held.refusals) = (None, 0);
         let token = HeldToken { header, number: held.count, renew_at, expires_at };
         held.token = Some(token.clone());
         held.refresh_token = refresh_token;
         Ok(token)
     }
 
-    /// The next token could not be had: what is held is used a little longer before that is tried again.
-    fn postpone(&self) {
-        if let Some(token) = &mut self.lock().token {
-            token.renew_at = Instant::now().checked_add(RENEW_AGAIN_AFTER);
+    /// The next token could not be had: what is held is used a little longer before that is tried again, and those who
+    /// waited for it need not try themselves.
+    fn failed(&self, error: &Error) {
+        let (mut held, now) = (self.lock(), Instant::now());
+        held.attempts += 1;
+        if let Some(token) = &mut held.token {
+            token.renew_at = now.checked_add(RENEW_AGAIN_AFTER);
         }
+        // It is good once: whether the server has seen it is not known.
+        if !error.nothing_was_sent() {
+            held.refresh_token = None;
+        }
+        let is_login = matches!(self.origin, Origin::Login { .. });
+        let refused = is_login && (is_refusal(error) || error.reason() == Some("TOO_MANY_ATTEMPTS"));
+        held.refusals = if refused { held.refusals.saturating_add(1) } else { 0 };
+        let pause = 2u32.checked_pow(held.refusals.saturating_sub(1)).unwrap_or(u32::MAX);
+        let pause = ASK_AGAIN_AFTER.saturating_mul(pause).min(ASK_AGAIN_AT_MOST);
+        let until = if refused { now.checked_add(pause) } else { None };
+        held.failure = Some(Failure { error: error.copy(), until });
     }
 
     /// The session has ended: the next call begins another.
     pub(crate) fn forget(&self) {
         let mut held = self.lock();
-        (held.token, held.refresh_token) = (None, None);
+        (held.token, held.refresh_token, held.failure, held.refusals) = (None, None, None, 0);
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {
@@ -224,7 +278,7 @@ async fn session(
     auth.login(username, password.expose()).await
 }
 
-/// Whether another refresh token, or none, could do better.
+/// Whether the server has looked at what it was given, and does not want it.
 fn is_refusal(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Unauthenticated | ErrorKind::PermissionDenied | ErrorKind::InvalidRequest)
 }

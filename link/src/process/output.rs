@@ -4,12 +4,14 @@ use std::{
     collections::VecDeque,
     io::{BufRead, BufReader, Read},
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     thread,
     time::Duration,
 };
 
 use tokio::sync::oneshot;
+
+use crate::credential::Secret;
 
 /// Lines kept of standard error.
 const TAIL_LINES: usize = 50;
@@ -20,20 +22,26 @@ const READY_PREFIX: &str = "kalamdb-server listening on ";
 /// How long the last lines may take to arrive after the end of the process. Another process may hold the pipe open.
 const END_WAIT: Duration = Duration::from_millis(500);
 
-/// The last lines of an output.
+/// What the server writes before the key that its first start makes.
+const KEY_PREFIX: &str = "kalamdb-server: kdb_";
+
+/// The last lines of an output. The key of a first start is kept apart, so that it does not come into messages.
 #[derive(Debug)]
 pub(super) struct Tail {
     lines: Mutex<VecDeque<String>>,
+    first_key: OnceLock<Secret>,
     ended: tokio::sync::Semaphore,
 }
 
 impl Tail {
     /// Reads in a thread of its own until the output ends.
     pub(super) fn of(output: Option<impl Read + Send + 'static>) -> Arc<Tail> {
-        let tail = Arc::new(Tail { lines: Mutex::default(), ended: tokio::sync::Semaphore::new(0) });
+        let ended = tokio::sync::Semaphore::new(0);
+        let tail = Arc::new(Tail { lines: Mutex::default(), first_key: OnceLock::new(), ended });
         let writer = Arc::clone(&tail);
         thread::spawn(move || {
             for_each_line(output, |line| {
+                let line = writer.without_key(line);
                 let mut lines = writer.lock();
                 if lines.len() == TAIL_LINES {
                     lines.pop_front();
@@ -43,6 +51,20 @@ impl Tail {
             writer.ended.close();
         });
         tail
+    }
+
+    /// The key that a first start has made, once it was read.
+    pub(super) fn first_key(&self) -> Option<&str> {
+        self.first_key.get().map(Secret::expose)
+    }
+
+    /// Keeps a key, and gives the line that stands for it.
+    fn without_key<'l>(&self, line: &'l str) -> &'l str {
+        let Some(rest) = line.strip_prefix(KEY_PREFIX) else { return line };
+        let (begin, end) = (line.len() - rest.len() - "kdb_".len(), line.trim_end().len());
+        // Only the first start has one.
+        let _ = self.first_key.set(Secret::from(line.get(begin..end).unwrap_or_default()));
+        "kalamdb-server: kdb_…"
     }
 
     pub(super) fn text(&self) -> String {
@@ -125,6 +147,15 @@ mod tests {
         let kept = tail.text_after_end().await;
         assert_eq!(kept.lines().count(), TAIL_LINES);
         assert!(kept.ends_with(&format!("line {}", 3 * TAIL_LINES - 1)));
+    }
+
+    #[tokio::test]
+    async fn the_key_of_a_first_start_is_kept_apart() {
+        let tail = Tail::of(Some(Cursor::new("x\nkalamdb-server: kdb_1_s3cret\ny\n")));
+        let kept = tail.text_after_end().await;
+        assert_eq!(kept, "x\nkalamdb-server: kdb_…\ny");
+        assert_eq!(tail.first_key(), Some("kdb_1_s3cret"));
+        assert!(!format!("{tail:?}").contains("s3cret"));
     }
 
     #[tokio::test]
