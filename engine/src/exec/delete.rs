@@ -94,7 +94,7 @@ impl DeletePlan {
             let commit_seq = if changes.is_empty() {
                 None
             } else {
-                match write::commit(shared, context.now_us, changes).await {
+                match write::commit(shared, &context, changes).await {
                     Ok(committed) => Some(committed.commit_seq),
                     Err(CommitError::VersionChanged { .. } | CommitError::KeyExists { .. }) => {
                         attempts.again().await?;

@@ -260,6 +260,10 @@ pub(crate) fn from_commit(error: CommitError) -> Error {
             Error::new(Reason::TableNotFound, "The table was dropped while the statement ran.")
                 .with("table_id", table.to_string())
         }
+        CommitError::OwnerLeft { .. } => Error::new(
+            Reason::UserNotFound,
+            "The user whose rows the statement would write was dropped while it ran. Nothing of it was written.",
+        ),
         CommitError::KeyExists { .. }
         | CommitError::VersionChanged { .. }
         | CommitError::SegmentsChanged { .. }

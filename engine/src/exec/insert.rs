@@ -137,6 +137,10 @@ impl InsertPlan {
         let (columns, rows) = self.rows(shared, &context, parameters, &values, deadline).await?;
         write::check_nulls(table, &columns)?;
         let batch = batch_of(table.schema(), columns, rows).map_err(from_datafusion)?;
+        // Before it can show which keys there are.
+        if let Some(rule) = &self.used.rule {
+            rule.check_written(&context.caller, table, &batch)?;
+        }
         match &self.on_conflict {
             None => self.insert(shared, context, &partition, batch, &values).await,
             Some(conflict) => self.upsert(shared, context, &partition, batch, &values, conflict).await,
@@ -174,7 +178,7 @@ impl InsertPlan {
                     op: RowOp::Insert { row, unique },
                 })
                 .collect();
-            match write::commit_checked(shared, context.now_us, changes, cold_checked_at).await {
+            match write::commit_checked(shared, &context, changes, cold_checked_at).await {
                 Ok(committed) => return self.answer(shared, &context, values, &batch, Some(committed.commit_seq)),
                 Err(CommitError::SegmentsChanged { .. }) => {
                     attempts.again().await?;
@@ -212,7 +216,7 @@ impl InsertPlan {
                 key,
                 op: RowOp::Delete { expected: Expected::Hot(expected), old },
             });
-            match write::commit(shared, context.now_us, old.collect()).await {
+            match write::commit(shared, &context, old.collect()).await {
                 Ok(_) => return Ok(context),
                 // The sweep was here; rows that it has not reached are still to be removed.
                 Err(CommitError::VersionChanged { .. }) => {
@@ -264,11 +268,11 @@ impl InsertPlan {
         let mut context = context;
         loop {
             let cold_checked_at = committed_seq(context.snapshot().as_ref()).map_err(from_store)?;
-            let resolved = conflict.resolve(shared, &context, table, partition, &batch, values).await?;
+            let resolved = conflict.resolve(shared, &context, &self.used, partition, &batch, values).await?;
             if resolved.changes.is_empty() {
                 return self.answer(shared, &context, values, &resolved.written, None);
             }
-            match write::commit_checked(shared, context.now_us, resolved.changes, Some(cold_checked_at)).await {
+            match write::commit_checked(shared, &context, resolved.changes, Some(cold_checked_at)).await {
                 Ok(committed) => {
                     return self.answer(shared, &context, values, &resolved.written, Some(committed.commit_seq));
                 }

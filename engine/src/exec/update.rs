@@ -138,6 +138,9 @@ impl UpdatePlan {
             }
             let (keys, encoded) = write::encode(table, &columns, rows, shared.settings.max_write_bytes)?;
             let updated = batch_of(table.schema(), columns, rows).map_err(from_datafusion)?;
+            if let Some(rule) = &self.used.rule {
+                rule.check_written(&context.caller, table, &updated)?;
+            }
             let changes = keys
                 .into_iter()
                 .zip(encoded)
@@ -148,7 +151,7 @@ impl UpdatePlan {
                     op: RowOp::Update { row, expected, old },
                 })
                 .collect();
-            match write::commit(shared, context.now_us, changes).await {
+            match write::commit(shared, &context, changes).await {
                 Ok(committed) => {
                     return self.answer(shared, &context, &values, &updated, Some(committed.commit_seq));
                 }

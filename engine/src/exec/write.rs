@@ -20,7 +20,7 @@ use crate::{
     catalog::Table,
     engine::Shared,
     error::{Error, Reason, Result},
-    exec::errors::from_commit,
+    exec::{StatementContext, errors::from_commit},
     sql::TableScope,
     values::check_not_null,
 };
@@ -76,19 +76,19 @@ impl<'a> Attempts<'a> {
     }
 }
 
-/// Commits changes of rows.
+/// Commits changes of rows by a statement.
 pub(crate) async fn commit(
     shared: &Shared,
-    commit_time_us: i64,
+    context: &StatementContext,
     changes: Vec<RowChange>,
 ) -> Result<Committed, CommitError> {
-    commit_checked(shared, commit_time_us, changes, None).await
+    commit_checked(shared, context, changes, None).await
 }
 
 /// Commits changes of rows for whose keys the cold tier was searched at or after the commit `cold_checked_at`.
 pub(crate) async fn commit_checked(
     shared: &Shared,
-    commit_time_us: i64,
+    context: &StatementContext,
     changes: Vec<RowChange>,
     cold_checked_at: Option<CommitSeq>,
 ) -> Result<Committed, CommitError> {
@@ -96,7 +96,13 @@ pub(crate) async fn commit_checked(
     let rows = changes.iter().filter(written).count() as u64;
     // The rows of a statement are of one table.
     let table = changes.first().map(|change| change.partition.table);
-    let prepared = PreparedCommit { commit_time_us, changes, cold_checked_at, ..PreparedCommit::default() };
+    let prepared = PreparedCommit {
+        commit_time_us: context.now_us,
+        changes,
+        cold_checked_at,
+        began_at: Some(context.began_at),
+        ..PreparedCommit::default()
+    };
     let committed = shared.committer.commit(prepared).await?;
     if let Some(table) = table.filter(|_| rows > 0) {
         shared.jobs.rows_written(table, rows);

@@ -107,7 +107,7 @@ async fn expire_range(
             continue;
         }
         let removed = changes.len() as u64;
-        match crate::exec::commit(shared, context.now_us, changes).await {
+        match crate::exec::commit(shared, context, changes).await {
             Ok(_) => counter!("kalamdb_stream_rows_expired_total").increment(removed),
             // Rows written again meanwhile have not expired: the next sweep sees them as they are then.
             Err(CommitError::VersionChanged { .. }) => all = false,

@@ -81,6 +81,7 @@ impl Fault {
             }
             CommitError::KeyExists { .. }
             | CommitError::VersionChanged { .. }
+            | CommitError::OwnerLeft { .. }
             | CommitError::TooLarge { .. }
             | CommitError::Storage(_) => FaultKind::Lasting,
         };

@@ -20,6 +20,8 @@ use datafusion::{
     common::ScalarValue,
 };
 
+pub(crate) use text::timestamp_us;
+
 use crate::{
     error::{Error, Reason, Result},
     types::SqlType,

@@ -158,6 +158,11 @@ fn date(text: &str) -> Option<i32> {
 }
 
 /// Microseconds since 1970; a text without time zone means UTC.
+/// The time that a text names, in microseconds since 1970-01-01T00:00:00Z; without a time zone it is UTC.
+pub(crate) fn timestamp_us(text: &str) -> Option<i64> {
+    timestamp(&UTC.parse().ok()?, text)
+}
+
 fn timestamp(utc: &Tz, text: &str) -> Option<i64> {
     string_to_datetime(utc, text.trim()).ok().map(|time| time.timestamp_micros())
 }
