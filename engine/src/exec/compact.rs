@@ -36,7 +36,8 @@ fn compacted_array(array: &ArrayRef) -> DataFusionResult<ArrayRef> {
             Arc::new(ListArray::try_new(Arc::clone(field), offsets, values, list.nulls().cloned())?)
         }
         DataType::Struct(fields) => {
-            let columns = array.as_struct().columns().iter().map(compacted_array).collect::<DataFusionResult<Vec<_>>>()?;
+            let columns =
+                array.as_struct().columns().iter().map(compacted_array).collect::<DataFusionResult<Vec<_>>>()?;
             let nulls = array.nulls().cloned();
             Arc::new(StructArray::try_new_with_length(fields.clone(), columns, nulls, array.len())?)
         }

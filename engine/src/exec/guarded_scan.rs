@@ -131,8 +131,7 @@ fn in_order(
         sorted.push(Arc::new(sort));
     }
     let all = UnionExec::try_new(sorted)?;
-    let merged: Arc<dyn ExecutionPlan> =
-        Arc::new(SortPreservingMergeExec::new(order.clone(), all).with_fetch(fetch));
+    let merged: Arc<dyn ExecutionPlan> = Arc::new(SortPreservingMergeExec::new(order.clone(), all).with_fetch(fetch));
     // So that sorts with a limit tell the scans what they need no more.
     FilterPushdown::new_post_optimization().optimize(merged, config)
 }

@@ -145,7 +145,7 @@ impl Run {
                 Test::In(values, self.below(3) == 0)
             }
             3..6 => Test::Compare("=", self.value(column)),
-            _ => Test::Compare(*self.pick(&OPERATORS), self.value(column)),
+            _ => Test::Compare(self.pick(&OPERATORS), self.value(column)),
         };
         Rule(Some((column, test)))
     }
@@ -185,11 +185,16 @@ impl Run {
             2 => "SELECT count(*), min(id), max(id) FROM m".to_owned(),
             3 => format!("SELECT id, body FROM m ORDER BY id DESC LIMIT {}", self.below(6)),
             4 => format!("SELECT id FROM m WHERE {condition} ORDER BY level, id LIMIT {}", self.below(6)),
-            5 => format!("SELECT a.id, b.id FROM m a JOIN m b ON a.level = b.level WHERE a.id < {} ORDER BY 1, 2", self.below(30)),
+            5 => format!(
+                "SELECT a.id, b.id FROM m a JOIN m b ON a.level = b.level WHERE a.id < {} ORDER BY 1, 2",
+                self.below(30)
+            ),
             6 => format!("SELECT owner, count(*) FROM m WHERE {condition} GROUP BY owner ORDER BY owner"),
             7 => format!("SELECT id FROM m WHERE level IN (SELECT level FROM m WHERE {condition}) ORDER BY id"),
             8 => "SELECT id, sum(price) OVER (ORDER BY id) FROM m ORDER BY id".to_owned(),
-            9 => format!("WITH n AS (SELECT * FROM m WHERE {condition}) SELECT body, id FROM n WHERE level > 0 ORDER BY id"),
+            9 => format!(
+                "WITH n AS (SELECT * FROM m WHERE {condition}) SELECT body, id FROM n WHERE level > 0 ORDER BY id"
+            ),
             _ => format!("SELECT * FROM m WHERE {condition} ORDER BY id"),
         }
     }
@@ -360,7 +365,8 @@ async fn users_are_in_a_table_of_what_they_see() {
         }
         let own = Rule(Some((1, Test::Compare("=", Value::Me))));
         let rules = vec![vec![own]; USERS.len()];
-        let mut run = Run { random: FixedEnv::new(0, seed), db, other, clients, rules, log: vec![format!("-- seed {seed}")] };
+        let mut run =
+            Run { random: FixedEnv::new(0, seed), db, other, clients, rules, log: vec![format!("-- seed {seed}")] };
         for _ in 0..25 {
             let sql = format!("INSERT INTO m VALUES {} ON CONFLICT DO NOTHING", run.row());
             run.log.push(sql.clone());

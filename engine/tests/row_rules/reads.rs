@@ -46,7 +46,11 @@ async fn rows_of_others_are_not_there() {
                 ("SELECT (SELECT count(*) FROM notes)", "3", "2"),
                 ("WITH n AS (SELECT * FROM notes) SELECT count(*) FROM n", "3", "2"),
                 ("SELECT count(*) FROM (SELECT id FROM notes UNION SELECT id FROM notes)", "3", "2"),
-                ("SELECT v FROM (VALUES (1), (2), (3)) t(v) WHERE v NOT IN (SELECT id FROM notes) ORDER BY v", "2", "1 3"),
+                (
+                    "SELECT v FROM (VALUES (1), (2), (3)) t(v) WHERE v NOT IN (SELECT id FROM notes) ORDER BY v",
+                    "2",
+                    "1 3",
+                ),
                 ("SELECT id FROM notes ORDER BY id LIMIT 1 OFFSET 1", "3", "4"),
                 ("SELECT sum(level) OVER (ORDER BY id) FROM notes ORDER BY id", "1 4 13", "5 9"),
                 ("SELECT count(*) FROM notes WHERE _deleted", "0", "0"),
@@ -54,14 +58,12 @@ async fn rows_of_others_are_not_there() {
                 assert_eq!(ids(&ana, sql).await, of_ana, "{tier:?}: {sql}");
                 assert_eq!(ids(&bo, sql).await, of_bo, "{tier:?}: {sql}");
             }
-            let by_parameters: [(&str, &[Parameter], &[[&str; 1]]); 3] = [
-                ("SELECT id FROM notes WHERE id = $1", &[int(2)], &[]),
-                ("SELECT id FROM notes WHERE id IN ($1, $2)", &[int(2), int(3)], &[["3"]]),
-                ("SELECT id FROM notes WHERE owner = $1", &[text("bo")], &[]),
-            ];
-            for (sql, parameters, expected) in by_parameters {
-                assert_eq!(ana.run_with(sql, parameters).await.rows, table(expected), "{tier:?}: {sql}");
-            }
+            let by_parameters = async |sql: &str, parameters: &[Parameter], expected: &[[&str; 1]]| {
+                assert_eq!(ana.run_with(sql.to_owned(), parameters).await.rows, table(expected), "{tier:?}: {sql}");
+            };
+            by_parameters("SELECT id FROM notes WHERE id = $1", &[int(2)], &[]).await;
+            by_parameters("SELECT id FROM notes WHERE id IN ($1, $2)", &[int(2), int(3)], &[["3"]]).await;
+            by_parameters("SELECT id FROM notes WHERE owner = $1", &[text("bo")], &[]).await;
         }
         let service = db.role(Role::Service);
         assert_eq!(service.value("SELECT count(*) FROM notes").await, "5");
@@ -121,7 +123,10 @@ async fn a_table_of_which_some_rows_are_seen_is_seen() {
     notes(&db).await;
     let ana = user(&db, "ana", &[OWN]).await;
     db.admin().run("FLUSH TABLE notes FORCE").await;
-    assert_eq!(ana.rows("SELECT table_name FROM information_schema.tables WHERE table_schema = 'app'").await, [["notes"]]);
+    assert_eq!(
+        ana.rows("SELECT table_name FROM information_schema.tables WHERE table_schema = 'app'").await,
+        [["notes"]]
+    );
     assert_eq!(ana.rows("SELECT count(*) FROM system.columns WHERE table_name = 'notes'").await, [["4"]]);
     ana.run("DESCRIBE notes").await;
     // But not how many rows there are, and where.

@@ -89,7 +89,10 @@ async fn returning_shows_what_may_be_seen() {
     assert_eq!(ids("UPDATE notes SET level = 0 RETURNING id").await, ["1", "3", "5"]);
     assert_eq!(ids("UPDATE notes SET level = 1 WHERE id IN (1, 2) RETURNING id").await, ["1"]);
     assert_eq!(ids("INSERT INTO notes (id) VALUES (8) RETURNING id").await, ["8"]);
-    assert_eq!(ids("INSERT INTO notes (id) VALUES (8) ON CONFLICT (id) DO UPDATE SET level = 2 RETURNING level").await, ["2"]);
+    assert_eq!(
+        ids("INSERT INTO notes (id) VALUES (8) ON CONFLICT (id) DO UPDATE SET level = 2 RETURNING level").await,
+        ["2"]
+    );
     assert_eq!(ids("DELETE FROM notes WHERE id IN (1, 2, 8) RETURNING id").await, ["1", "8"]);
     assert_eq!(ids("DELETE FROM notes RETURNING id").await, ["3", "5"]);
     assert_eq!(db.admin().rows("SELECT id FROM notes ORDER BY id").await, table(&[["2"], ["4"]]));
@@ -120,7 +123,8 @@ async fn a_conflict_with_a_hidden_row_tells_its_key_and_nothing_else() {
         assert_eq!(all(&db).await, before, "{tier:?}");
         // Rows that are seen are found as ever.
         ana.run("INSERT INTO notes VALUES (1, 'ana', 1, 'x'), (7, 'ana', 1, 'y') ON CONFLICT DO NOTHING").await;
-        ana.run("INSERT INTO notes VALUES (3, 'ana', 8, 'z') ON CONFLICT (id) DO UPDATE SET level = excluded.level").await;
+        ana.run("INSERT INTO notes VALUES (3, 'ana', 8, 'z') ON CONFLICT (id) DO UPDATE SET level = excluded.level")
+            .await;
         assert_eq!(
             ana.rows("SELECT id, level, body FROM notes ORDER BY id").await,
             table(&[["1", "1", "10"], ["3", "8", "30"], ["5", "9", "50"], ["7", "1", "y"]])
@@ -133,7 +137,10 @@ async fn whoever_sees_all_rows_writes_all() {
     let db = db().await;
     notes(&db).await;
     let ana = user(&db, "ana", &["app.*"]).await;
-    ana.run("UPDATE notes SET owner = 'ana'; INSERT INTO notes VALUES (6, 'x', 1, 'x'); DELETE FROM notes WHERE id = 2").await;
+    ana.run(
+        "UPDATE notes SET owner = 'ana'; INSERT INTO notes VALUES (6, 'x', 1, 'x'); DELETE FROM notes WHERE id = 2",
+    )
+    .await;
     assert_eq!(ana.value("SELECT count(*) FROM notes").await, "5");
 }
 

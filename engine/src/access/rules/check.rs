@@ -63,8 +63,7 @@ pub(super) fn condition(condition: &Condition, column: &Column) -> Parsed<()> {
         if is_comparable(&column.sql_type) {
             return Ok(());
         }
-        let message =
-            format!("column {} is of type {}, which rules do not compare.", column.name, column.sql_type);
+        let message = format!("column {} is of type {}, which rules do not compare.", column.name, column.sql_type);
         Err(Wrong::new(Reason::InvalidRequest, message, position))
     };
     match &condition.test {
@@ -81,10 +80,7 @@ pub(super) fn condition(condition: &Condition, column: &Column) -> Parsed<()> {
 }
 
 fn is_comparable(sql_type: &SqlType) -> bool {
-    !matches!(
-        sql_type,
-        SqlType::Null | SqlType::Json | SqlType::Interval | SqlType::List(_) | SqlType::Struct(_)
-    )
+    !matches!(sql_type, SqlType::Null | SqlType::Json | SqlType::Interval | SqlType::List(_) | SqlType::Struct(_))
 }
 
 /// The value of an operand in the type of a column; `None`: CURRENT_USER(). `equality` is whether rows are looked for

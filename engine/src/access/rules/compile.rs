@@ -103,7 +103,8 @@ impl RowRule {
         let count = parts.count;
         let Some(condition) = parts.into_condition(table) else { return Ok(None) };
 
-        let mut fields: Vec<_> = columns.iter().filter_map(|i| table.schema().fields().get(*i)).map(Arc::clone).collect();
+        let mut fields: Vec<_> =
+            columns.iter().filter_map(|i| table.schema().fields().get(*i)).map(Arc::clone).collect();
         fields.push(Arc::new(SqlType::Text.to_field(USER_COLUMN, false)));
         let check_schema = Arc::new(Schema::new(fields));
         let check = physical(&condition, &check_schema).map_err(from_datafusion)?;
@@ -146,7 +147,8 @@ impl RowRule {
     /// The same for whole rows of the table.
     pub(crate) fn shows_rows(&self, user: &UserId, rows: &RecordBatch) -> Result<BooleanArray> {
         let columns = self.columns.iter().map(|i| rows.columns().get(*i).map(Arc::clone));
-        let columns = columns.collect::<Option<Vec<_>>>().ok_or_else(|| Error::internal("rows without a rule's column"))?;
+        let columns =
+            columns.collect::<Option<Vec<_>>>().ok_or_else(|| Error::internal("rows without a rule's column"))?;
         self.shows(user, columns, rows.num_rows())
     }
 
@@ -279,9 +281,8 @@ impl Parts {
             alternatives.extend(others);
             match equal.len() {
                 0 => {}
-                1 => alternatives.extend(
-                    equal.pop().map(|value| binary_expr(named, Operator::Eq, Expr::Literal(value, None))),
-                ),
+                1 => alternatives
+                    .extend(equal.pop().map(|value| binary_expr(named, Operator::Eq, Expr::Literal(value, None)))),
                 _ => {
                     let list = equal.into_iter().map(|value| Expr::Literal(value, None)).collect();
                     alternatives.push(Expr::InList(InList { expr: Box::new(named), list, negated: false }));

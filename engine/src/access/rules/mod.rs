@@ -136,7 +136,10 @@ impl RuleSet {
     pub(crate) fn byte_size(&self) -> usize {
         let tables = |namespace: &NamespaceRules| {
             let of_table = |(name, rules): (&String, &TableRules)| {
-                size_of::<TableRules>() + name.len() + rules.text.len() * 4 + rules.conditions.len() * size_of::<Condition>()
+                size_of::<TableRules>()
+                    + name.len()
+                    + rules.text.len() * 4
+                    + rules.conditions.len() * size_of::<Condition>()
             };
             namespace.tables.iter().map(of_table).sum::<usize>()
         };

@@ -154,7 +154,9 @@ fn pattern(path: Vec<Part>) -> Parsed<Target> {
     let mut path = path.into_iter();
     match (path.next(), path.next(), path.next()) {
         (Some(Part::Any(_)), None | Some(Part::Any(_)), None | Some(Part::Any(_))) => Ok(Target::Everything),
-        (Some(Part::Name(namespace)), Some(Part::Any(_)), None | Some(Part::Any(_))) => Ok(Target::Namespace(namespace)),
+        (Some(Part::Name(namespace)), Some(Part::Any(_)), None | Some(Part::Any(_))) => {
+            Ok(Target::Namespace(namespace))
+        }
         (Some(Part::Name(namespace)), Some(Part::Name(table)), None | Some(Part::Any(_))) => {
             Ok(Target::Table { namespace, table })
         }
@@ -253,7 +255,8 @@ impl Parser {
         let part = match self.peek() {
             Some(Token::Mul) => Part::Any(position),
             Some(Token::Word(word)) if word.quote_style.is_none_or(|quote| quote == '"') => {
-                let text = if word.quote_style.is_some() { word.value.clone() } else { word.value.to_ascii_lowercase() };
+                let text =
+                    if word.quote_style.is_some() { word.value.clone() } else { word.value.to_ascii_lowercase() };
                 Part::Name(Named { text, position })
             }
             _ => return self.expected("a name or *"),

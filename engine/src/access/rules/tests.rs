@@ -17,7 +17,9 @@ fn says(rules: &[&str], table: &str) -> String {
 
 #[test]
 fn patterns_grant_all_rows() {
-    for rule in ["*", "*.*", "*.*.*", "shop.*", "shop.*.*", "shop.orders", "shop.orders.*", "Shop.ORDERS", " shop . orders "] {
+    for rule in
+        ["*", "*.*", "*.*.*", "shop.*", "shop.*.*", "shop.orders", "shop.orders.*", "Shop.ORDERS", " shop . orders "]
+    {
         assert_eq!(says(&[rule], "shop.orders"), "everything", "{rule}");
     }
     for rule in ["other.*", "shop.order", "shop.ordersx", "\"Shop\".orders", "shop.orders2.id = 1"] {
@@ -54,7 +56,10 @@ fn the_same_conditions_have_the_same_text() {
         ),
         text
     );
-    assert_eq!(says(&["shop.orders.a IS NULL", "shop.orders.b is not null"], "shop.orders"), r#""a" IS NULL OR "b" IS NOT NULL"#);
+    assert_eq!(
+        says(&["shop.orders.a IS NULL", "shop.orders.b is not null"], "shop.orders"),
+        r#""a" IS NULL OR "b" IS NOT NULL"#
+    );
     // What is in quotes cannot be taken for a part of the condition.
     let quoted = says(&[r#"shop.orders."a"" = 1 OR ""b" = 'x'' OR ''y'"#], "shop.orders");
     assert_eq!(quoted, r#""a"" = 1 OR ""b" = 'x'' OR ''y'"#);
@@ -78,8 +83,38 @@ fn errors_say_which_rule_and_where() {
 #[test]
 fn no_text_makes_the_parser_panic() {
     let pieces = [
-        "shop", ".", "*", "orders", " ", "=", "<", ">", "!", "IN", "(", ")", ",", "'", "\"", "x", "1", "-", "e9", "NULL", "IS",
-        "NOT", "CURRENT_USER", "()", "\n", "ä", "\u{0}", "--", "/*", "$1", ";", "AND",
+        "shop",
+        ".",
+        "*",
+        "orders",
+        " ",
+        "=",
+        "<",
+        ">",
+        "!",
+        "IN",
+        "(",
+        ")",
+        ",",
+        "'",
+        "\"",
+        "x",
+        "1",
+        "-",
+        "e9",
+        "NULL",
+        "IS",
+        "NOT",
+        "CURRENT_USER",
+        "()",
+        "\n",
+        "ä",
+        "\u{0}",
+        "--",
+        "/*",
+        "$1",
+        ";",
+        "AND",
     ];
     let mut state = 7_u64;
     for _ in 0..20_000 {
