@@ -99,7 +99,7 @@ impl Users {
     /// Creates all of several users or none; durable when it returns. Answers how many did not exist.
     ///
     /// # Errors
-    /// PERMISSION_DENIED, USER_EXISTS but for those with `if_not_exists`, INVALID_USER, INVALID_RULE.
+    /// PERMISSION_DENIED, USER_EXISTS but for those with `if_not_exists`, INVALID_USER, and what is wrong with permissions.
     pub(crate) async fn create_all(self: &Arc<Self>, caller: &Caller, wanted: Vec<(NewUser, bool)>) -> Result<usize> {
         let mut checked = Vec::with_capacity(wanted.len());
         for (new, if_not_exists) in wanted {
@@ -135,7 +135,7 @@ impl Users {
     /// Changes all of several users or none; durable when it returns, and in force from then on.
     ///
     /// # Errors
-    /// PERMISSION_DENIED, USER_NOT_FOUND, USER_EXISTS for a username that another has, INVALID_USER, INVALID_RULE,
+    /// PERMISSION_DENIED, USER_NOT_FOUND, USER_EXISTS for a username that another has, INVALID_USER, what is wrong with permissions,
     /// LAST_ADMINISTRATOR.
     pub(crate) async fn alter_all(self: &Arc<Self>, caller: &Caller, wanted: Vec<(UserId, UserPatch)>) -> Result<()> {
         let mut checked = Vec::with_capacity(wanted.len());
