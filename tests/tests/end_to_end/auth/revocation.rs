@@ -142,7 +142,7 @@ async fn a_stream_of_rows_ends_in_the_midst() {
     let ana = stranger.api_key(&key_of(&admin, "ana").await);
     // More rows than any buffer holds, of a client that reads slowly.
     let sql =
-        "SELECT a.value, b.value, repeat('x', 1000) FROM generate_series(1, 100000) a, generate_series(1, 1000) b";
+        "SELECT a.v, b.v, repeat('x', 1000) FROM generate_series(1, 100000) AS a(v), generate_series(1, 1000) AS b(v)";
     let request = ExecuteStreamRequest { sql: sql.to_owned(), ..Default::default() };
     let mut rows = ana.query_service().execute_stream(ana.request(request)).await.unwrap().into_inner();
     for _ in 0..3 {
@@ -168,7 +168,7 @@ async fn a_long_statement_ends_too() {
     admin.run("CREATE USER ana").await;
     let ana = stranger.api_key(&key_of(&admin, "ana").await);
     let running = tokio::spawn(async move {
-        let sql = "SELECT sum(a.value * b.value) FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b";
+        let sql = "SELECT sum(a.v * b.v) FROM generate_series(1, 1000000) AS a(v), generate_series(1, 1000000) AS b(v)";
         ana.try_run(sql).await
     });
     // Until it runs.

@@ -168,7 +168,7 @@ async fn guessing_is_stopped_for_the_account_and_for_the_address() {
     let settings = [
         ("auth.max_failures_per_account", "5"),
         ("auth.max_failures_per_address", "12"),
-        ("auth.failure_window_s", "3"),
+        ("auth.failure_window_s", "10"),
     ];
     let (server, admin) = server(&settings).await;
     for user in ["ana", "bob"] {
@@ -185,7 +185,7 @@ async fn guessing_is_stopped_for_the_account_and_for_the_address() {
     let status = try_login(&client, "ana", PASSWORD).await.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted, "the right password, too late");
     let delay = status.get_details_retry_info().and_then(|info| info.retry_delay).expect("when to try again");
-    assert!(delay <= Duration::from_secs(3), "{delay:?}");
+    assert!(delay <= Duration::from_secs(10), "{delay:?}");
     let failure = Failure::from(status);
     assert_eq!(
         (failure.reason.as_str(), failure.meta("limit")),
@@ -212,6 +212,6 @@ async fn guessing_is_stopped_for_the_account_and_for_the_address() {
         assert!(answer.text().contains(name), "{name}");
     }
     let again = || async { try_login(&client, "ana", PASSWORD).await.is_ok() };
-    eventually("it passes", Duration::from_secs(20), again).await;
-    assert!(first.elapsed() >= Duration::from_secs(2), "after {:?}", first.elapsed());
+    eventually("it passes", Duration::from_secs(40), again).await;
+    assert!(first.elapsed() >= Duration::from_secs(8), "after {:?}", first.elapsed());
 }

