@@ -19,6 +19,7 @@ mod compile;
 mod decoded;
 mod event;
 mod feed;
+mod handle;
 mod hub;
 mod index;
 mod info;
@@ -31,6 +32,7 @@ mod subscriber;
 mod token;
 
 pub use event::{ChangeKind, CommitChanges, LiveChange, LiveEnd, LiveEvent, RowImage};
+pub use handle::LiveQueryHandle;
 pub use hub::LiveCounters;
 pub(crate) use hub::LiveHub;
 pub use info::{LiveQueryId, LiveQueryInfo};

@@ -29,6 +29,7 @@ use super::{
     decoded::DecodedChanges,
     event::{CommitChanges, LiveEnd, LiveEvent},
     feed::{Feed, PAGE_BYTES},
+    handle::LiveQueryHandle,
     hub::{LiveHub, shutting_down, table_gone},
     info::LiveQueryId,
     query_class::QueryClass,
@@ -143,6 +144,11 @@ impl LiveQuery {
     /// Its id.
     pub fn id(&self) -> LiveQueryId {
         self.subscriber.id
+    }
+
+    /// With which it can be ended by somebody else.
+    pub fn handle(&self) -> LiveQueryHandle {
+        LiveQueryHandle::new(Arc::clone(self.hub()), Arc::clone(&self.subscriber))
     }
 
     /// The columns of its rows.
