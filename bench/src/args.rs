@@ -69,6 +69,8 @@ Workloads (clients by default):
                      the same bytes, the same rows by SELECT, and the echo of that
   live-resume        100,000 (--rows) changes that 1,000 subscribers have missed (each of another user; of one:
                      --same-user), from their resume tokens after a restart. Limit: bare tonic streams of the same bytes
+  live-soak          INSERTs (16 writers, --rate) to 20 subscribers of the same user, and queries (4), for --duration: the
+                     server's memory before, at most, and after a rest. No limit
   load-parquet FILE  writes a Parquet file of messages (id, conversation_id, user_id, role, content, created_at,
                      files_changed) into a USER table, each row as its user (32), reads every user's rows back and
                      compares them with the file. Limit: as insert, with as many rows an operation
@@ -179,7 +181,7 @@ impl Workload {
     }
 }
 
-const NAMED: [(&str, Workload); 23] = [
+const NAMED: [(&str, Workload); 24] = [
     ("point-read", Workload::PointRead),
     ("conversation-read", Workload::ConversationRead),
     ("insert", Workload::Insert),
@@ -202,6 +204,7 @@ const NAMED: [(&str, Workload); 23] = [
     ("live-memory", Workload::Live(LiveWorkload::Memory)),
     ("live-start", Workload::Live(LiveWorkload::Start)),
     ("live-resume", Workload::Live(LiveWorkload::Resume)),
+    ("live-soak", Workload::Live(LiveWorkload::Soak)),
     ("idle", Workload::Idle),
 ];
 
@@ -311,7 +314,7 @@ mod tests {
             [Workload::Insert, Workload::LoadParquet("all".into()), Workload::Idle, Workload::FlushUsers("f".into())];
         assert_eq!(args.workloads().unwrap(), expected);
         assert_eq!(parse(&["all"]).unwrap().workloads().unwrap().len(), NAMED.len());
-        assert_eq!(parse(&["live"]).unwrap().workloads().unwrap().len(), 6);
+        assert_eq!(parse(&["live"]).unwrap().workloads().unwrap().len(), 7);
         let unnamed = parse(&["--json", "results.jsonl"]).unwrap();
         assert_eq!(unnamed.workloads().unwrap(), parse(&["all"]).unwrap().workloads().unwrap());
     }

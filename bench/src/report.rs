@@ -7,7 +7,7 @@ use std::{fs::OpenOptions, io::Write, path::Path};
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
-use self::live::{LiveMemoryRecord, LiveResumeRecord};
+use self::live::{LiveMemoryRecord, LiveResumeRecord, LiveSoakRecord};
 use crate::{
     driver::{Contest, Measurement},
     error::{BenchError, Result},
@@ -22,6 +22,7 @@ pub(crate) enum Record {
     Shutdown(ShutdownRecord),
     LiveMemory(LiveMemoryRecord),
     LiveResume(LiveResumeRecord),
+    LiveSoak(LiveSoakRecord),
 }
 
 /// A workload under load. Times are in microseconds.
@@ -157,7 +158,7 @@ impl Record {
     pub(crate) fn errors(&self) -> u64 {
         match self {
             Self::Load(load) => load.errors,
-            Self::Idle(_) | Self::Shutdown(_) | Self::LiveMemory(_) | Self::LiveResume(_) => 0,
+            Self::Idle(_) | Self::Shutdown(_) | Self::LiveMemory(_) | Self::LiveResume(_) | Self::LiveSoak(_) => 0,
         }
     }
 
@@ -201,6 +202,7 @@ impl Record {
             ),
             Self::LiveMemory(memory) => memory.summary(),
             Self::LiveResume(resume) => resume.summary(),
+            Self::LiveSoak(soak) => soak.summary(),
         }
     }
 }

@@ -55,8 +55,8 @@ pub use kalamdb_store::{
     object::{InvalidSecretKey, SecretKey},
 };
 pub use live::{
-    ChangeKind, CommitChanges, InitialRows, LiveChange, LiveCounters, LiveEnd, LiveEvent, LiveOptions, LiveQuery,
-    LiveQueryId, LiveQueryInfo, LiveQueryRequest, RowImage, SlowConsumer,
+    ChangeKind, CommitChanges, IdleProgress, InitialRows, LiveChange, LiveCounters, LiveEnd, LiveEvent, LiveOptions,
+    LiveQuery, LiveQueryId, LiveQueryInfo, LiveQueryRequest, RowImage, SlowConsumer,
 };
 pub use session::{Execution, Request, Session};
 pub use settings::{

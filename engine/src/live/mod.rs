@@ -12,6 +12,7 @@
 //! | [`feed`], [`index`], [`query_class`] | dealing out the changes of a partition |
 //! | [`decoded`], [`matcher`] | log entries to Arrow, and what of them a query shows |
 //! | [`subscriber`], [`coalesce`] | bounded queues |
+//! | [`idle`] | progress of queries that wait |
 //! | [`token`] | where to resume |
 
 mod coalesce;
@@ -20,6 +21,7 @@ mod decoded;
 mod event;
 mod feed;
 mod hub;
+mod idle;
 mod index;
 mod info;
 mod matcher;
@@ -33,6 +35,7 @@ mod token;
 pub use event::{ChangeKind, CommitChanges, LiveChange, LiveEnd, LiveEvent, RowImage};
 pub use hub::LiveCounters;
 pub(crate) use hub::LiveHub;
+pub use idle::IdleProgress;
 pub use info::{LiveQueryId, LiveQueryInfo};
 pub use query::LiveQuery;
 pub use request::{InitialRows, LiveOptions, LiveQueryRequest, SlowConsumer};
