@@ -56,7 +56,7 @@ pub use kalamdb_store::{
 };
 pub use live::{
     ChangeKind, CommitChanges, IdleProgress, InitialRows, LiveChange, LiveCounters, LiveEnd, LiveEvent, LiveOptions,
-    LiveQuery, LiveQueryId, LiveQueryInfo, LiveQueryRequest, RowImage, SlowConsumer,
+    LiveQuery, LiveQueryId, LiveQueryInfo, LiveQueryRequest, ResumeToken, RowImage, SlowConsumer,
 };
 pub use session::{Execution, Request, Session};
 pub use settings::{

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use kalamdb_store::ids::CommitSeq;
 
-use super::{feed::Feed, hub::LiveHub, query_class::QueryClass, subscriber::Subscriber};
+use super::{feed::Feed, hub::LiveHub, query_class::QueryClass, subscriber::Subscriber, token::ResumeToken};
 
 /// Tells how far a live query is while it waits in [`LiveQuery::next_unless_idle`](super::LiveQuery::next_unless_idle).
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl IdleProgress {
     ///
     /// It is true of all that the query gave before, and comes before all that it gives afterwards: it is to be asked by
     /// the task that also waits for the query.
-    pub fn now(&self) -> Option<(CommitSeq, String)> {
+    pub fn now(&self) -> Option<(CommitSeq, ResumeToken)> {
         let idle = self.subscriber.idle.lock();
         let Idle { feed, class } = idle.as_ref()?;
         // Before the queue: what is settled now is in the queue already.
@@ -44,7 +44,7 @@ impl IdleProgress {
         }
         self.subscriber.told(settled, 0);
         let at = self.subscriber.position();
-        Some((at, class.key.tokens.token(at)))
+        Some((at, class.key.tokens.resume_token(at)))
     }
 
     /// How many bytes the progress took on its way to the subscriber; for statistics.

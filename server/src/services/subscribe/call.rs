@@ -9,7 +9,6 @@ use std::{
 
 use futures::{Stream, StreamExt, stream::SelectAll};
 use kalamdb_engine::{Error, IdleProgress, Reason};
-use kalamdb_proto::v1::{LiveProgress, subscribe_response::Event};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
 
@@ -67,9 +66,8 @@ impl LiveCall {
     fn tell_progress(&mut self, cx: &mut Context<'_>) {
         while self.tick.as_mut().poll(cx).is_ready() {
             self.progress.extend(self.idle.iter().filter_map(|(index, idle)| {
-                let (commit_seq, resume_token) = idle.now()?;
-                let progress = LiveProgress { commit_seq: commit_seq.get(), resume_token };
-                let frame = Frame::event(*index, Event::Progress(progress));
+                let (commit_seq, token) = idle.now()?;
+                let frame = Frame::Progress { query_index: *index, commit_seq: commit_seq.get(), token };
                 idle.note_sent(frame.message_len());
                 Some(frame)
             }));

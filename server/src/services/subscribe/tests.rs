@@ -1,6 +1,7 @@
 use std::{
     future::poll_fn,
     pin::{Pin, pin},
+    task::Poll,
 };
 
 use bytes::Bytes;
@@ -381,6 +382,33 @@ fn shared_bytes_make_a_message() {
     let (bytes, _) = written(Frame::event(2, event.clone()));
     let message = SubscribeResponse { query_index: 2, event: Some(event) };
     assert_eq!(bytes[5..], message.encode_to_vec());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_progress_is_the_message_that_it_stands_for() {
+    let engine = with_table().await;
+    let queries = api(&engine).queries(&context(None), request([query("SUBSCRIBE TO t")])).await.unwrap();
+    let (mut live, _) = queries.into_iter().next().unwrap();
+    let idle = live.idle_progress();
+    assert!(idle.now().is_none(), "it has not begun");
+    let token = loop {
+        let mut next = pin!(live.next_unless_idle());
+        let told = poll_fn(|cx| match next.as_mut().poll(cx) {
+            Poll::Ready(_) => Poll::Ready(None),
+            Poll::Pending => idle.now().map_or(Poll::Pending, |(_, token)| Poll::Ready(Some(token))),
+        });
+        if let Some(token) = told.await {
+            break token;
+        }
+    };
+    assert!(idle.now().is_none(), "it waits no longer");
+    for (query_index, commit_seq) in [(0, 0), (0, 5), (3, 0), (300, u64::MAX)] {
+        let (bytes, pieces) = written(Frame::Progress { query_index, commit_seq, token });
+        let progress = v1::LiveProgress { commit_seq, resume_token: token.as_str().to_owned() };
+        let message = SubscribeResponse { query_index, event: Some(Event::Progress(progress)) };
+        assert_eq!((&bytes[5..], pieces), (message.encode_to_vec().as_slice(), 1));
+        assert_eq!(bytes[..5], [&[0][..], &u32::try_from(bytes.len() - 5).unwrap().to_be_bytes()].concat());
+    }
 }
 
 #[tokio::test]
