@@ -7,10 +7,10 @@ use std::time::Duration;
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::client::SpawnedReqwestConnector;
-use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder};
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{ClientOptions, ObjectStore, RetryConfig};
+use object_store::{ClientOptions, ObjectStore, RetryConfig, StaticCredentialProvider};
 use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle, Runtime};
 
@@ -198,7 +198,11 @@ impl Client<'_> {
             .with_bucket_name(bucket)
             .with_skip_signature(self.is_set("anonymous"))
             .with_http_connector(SpawnedReqwestConnector::new(self.network.clone()));
-        if let Some(account) = self.get("service_account") {
+        if self.is_set("anonymous") {
+            // Writes ask for a token even where nothing is to be signed.
+            let nobody = GcpCredential { bearer: String::new() };
+            builder = builder.with_credentials(Arc::new(StaticCredentialProvider::new(nobody)));
+        } else if let Some(account) = self.get("service_account") {
             builder = builder.with_service_account_key(account);
         }
         if let Some(endpoint) = self.get("endpoint") {

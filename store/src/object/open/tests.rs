@@ -92,6 +92,7 @@ async fn nobody_listening_is_unreachable() {
     for (kind, uri, credentials) in [
         (StoreKind::S3, "s3://b", r#""access_key_id": "me", "secret_access_key": "hush""#),
         (StoreKind::Azure, "az://c", r#""account_name": "a", "account_key": "aHVzaA==""#),
+        (StoreKind::Gcs, "gs://b", r#""anonymous": true"#),
     ] {
         let credentials = format!(r#"{{"endpoint": "http://127.0.0.1:{port}", "allow_http": true, {credentials}}}"#);
         let store = opener.open(&definition(kind, uri, &credentials)).unwrap();
