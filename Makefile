@@ -18,12 +18,14 @@ BIN := $(CARGO_TARGET_DIR)/debug
 # dependencies, and so a second build of them.
 BUILD := cargo build --workspace --bins --examples
 
-# Kills of `make crash` and `make crash-flush`.
+# Kills of `make crash`, `make crash-flush` and `make live-kills`, races of `make live-races`.
 N ?= 200
+# Seconds of `make live-oracle`.
+SECS ?= 600
 # Further arguments of `make bench`, `make cli`, `make slt`.
 ARGS ?=
 
-.PHONY: help setup build demo test lint bench bench-ids crash crash-flush s3-server slt cli
+.PHONY: help setup build demo test lint bench bench-ids crash crash-flush s3-server live-oracle live-races live-kills slt cli
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +64,15 @@ crash: build ## Kill the server N times under load and check every acknowledged 
 
 crash-flush: build ## The same while everything is flushed and compacted all the time (N=200).
 	@KALAMDB_CRASH_KILLS="$(N)" cargo test --workspace --test end_to_end -- --exact --nocapture crash_flush::kills_during_flushes
+
+live-oracle: build ## Check live queries against a model and SELECT for so long (SECS=600).
+	@KALAMDB_LIVE_SECONDS="$(SECS)" cargo test --workspace --test engine -- --nocapture live::oracle
+
+live-races: build ## Race INSERT against SUBSCRIBE N times (N=100000).
+	@KALAMDB_LIVE_RACES="$(N)" cargo test --workspace --test engine -- --nocapture live::race
+
+live-kills: build ## Kill the server N times beside live queries that resume (N=200).
+	@KALAMDB_LIVE_KILLS="$(N)" cargo test --workspace --test end_to_end -- --exact --nocapture live::kills::kills_under_load
 
 slt: build ## Run a sqllogictest file or those below a folder (DIR=path ARGS="--tier cold").
 	@[ -n "$(DIR)" ] || { echo "usage: make slt DIR=path [ARGS=--tier cold]"; exit 2; }

@@ -72,6 +72,8 @@ Workloads (clients by default):
                      the same bytes, the same rows by SELECT, and the echo of that
   live-resume        100,000 (--rows) changes that 1,000 subscribers have missed (each of another user; of one:
                      --same-user), from their resume tokens after a restart. Limit: bare tonic streams of the same bytes
+  live-soak          INSERTs (16 writers, --rate) to 20 subscribers of the same user, and queries (4), for --duration: the
+                     server's memory before, at most, and after a rest. No limit
   auth-point-read    point-read with a JWT, with the token of a session, and with an API key (1, 16). Limit: the same by
                      the localhost bypass of --dev
   row-rules          a point read and a read of a conversation in a restricted SHARED table, by a user with 10 rules
@@ -191,7 +193,7 @@ impl Workload {
     }
 }
 
-const NAMED: [(&str, Workload); 27] = [
+const NAMED: [(&str, Workload); 28] = [
     ("point-read", Workload::PointRead),
     ("conversation-read", Workload::ConversationRead),
     ("insert", Workload::Insert),
@@ -214,6 +216,7 @@ const NAMED: [(&str, Workload); 27] = [
     ("live-memory", Workload::Live(LiveWorkload::Memory)),
     ("live-start", Workload::Live(LiveWorkload::Start)),
     ("live-resume", Workload::Live(LiveWorkload::Resume)),
+    ("live-soak", Workload::Live(LiveWorkload::Soak)),
     ("auth-point-read", Workload::Access(AccessWorkload::PointRead)),
     ("row-rules", Workload::Access(AccessWorkload::RowRules)),
     ("users", Workload::Access(AccessWorkload::Users)),
@@ -327,7 +330,7 @@ mod tests {
             [Workload::Insert, Workload::LoadParquet("all".into()), Workload::Idle, Workload::FlushUsers("f".into())];
         assert_eq!(args.workloads().unwrap(), expected);
         assert_eq!(parse(&["all"]).unwrap().workloads().unwrap().len(), NAMED.len());
-        assert_eq!(parse(&["live"]).unwrap().workloads().unwrap().len(), 6);
+        assert_eq!(parse(&["live"]).unwrap().workloads().unwrap().len(), 7);
         let unnamed = parse(&["--json", "results.jsonl"]).unwrap();
         assert_eq!(unnamed.workloads().unwrap(), parse(&["all"]).unwrap().workloads().unwrap());
     }

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use self::{
     access::{RevocationRecord, RowRulesRecord, UsersRecord},
-    live::{LiveMemoryRecord, LiveResumeRecord},
+    live::{LiveMemoryRecord, LiveResumeRecord, LiveSoakRecord},
 };
 use crate::{
     driver::{Contest, Measurement},
@@ -26,6 +26,7 @@ pub(crate) enum Record {
     Shutdown(ShutdownRecord),
     LiveMemory(LiveMemoryRecord),
     LiveResume(LiveResumeRecord),
+    LiveSoak(LiveSoakRecord),
     RowRules(RowRulesRecord),
     Users(UsersRecord),
     Revocation(RevocationRecord),
@@ -168,6 +169,7 @@ impl Record {
             | Self::Shutdown(_)
             | Self::LiveMemory(_)
             | Self::LiveResume(_)
+            | Self::LiveSoak(_)
             | Self::RowRules(_)
             | Self::Users(_)
             | Self::Revocation(_) => 0,
@@ -214,6 +216,7 @@ impl Record {
             ),
             Self::LiveMemory(memory) => memory.summary(),
             Self::LiveResume(resume) => resume.summary(),
+            Self::LiveSoak(soak) => soak.summary(),
             Self::RowRules(added) => added.summary(),
             Self::Users(users) => users.summary(),
             Self::Revocation(revocation) => revocation.summary(),

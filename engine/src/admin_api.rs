@@ -80,8 +80,7 @@ impl Session {
         credentials: Option<String>,
         if_not_exists: bool,
     ) -> Result<bool> {
-        let creating =
-            exec::create_storage(self.shared(), self.caller(), name, kind, uri, credentials, if_not_exists);
+        let creating = exec::create_storage(self.shared(), self.caller(), name, kind, uri, credentials, if_not_exists);
         audited(self.shared(), self.caller(), Act::new(StatementKind::CreateStorage, name), creating).await
     }
 

@@ -232,7 +232,15 @@ impl Engine {
             Mutex::new(Some(ActivityWriter::start(shared.runtime.handle(), Arc::downgrade(&shared.users), interval)));
         let removal = Mutex::new(Some(Removal::start(shared.runtime.handle(), Arc::downgrade(&shared))));
         shared.jobs.start(&shared);
-        Ok(Arc::new(Self { shared, expiry: Mutex::new(Some(expiry)), log_retention, audit_writer, activity_writer, removal, data_dir }))
+        Ok(Arc::new(Self {
+            shared,
+            expiry: Mutex::new(Some(expiry)),
+            log_retention,
+            audit_writer,
+            activity_writer,
+            removal,
+            data_dir,
+        }))
     }
 
     /// A session of a caller. Cheap: make one for each call.

@@ -59,18 +59,17 @@ pub use kalamdb_store::{
     object::{InvalidSecretKey, SecretKey},
 };
 pub use live::{
-    ChangeKind, CommitChanges, InitialRows, LiveChange, LiveCounters, LiveEnd, LiveEvent, LiveOptions, LiveQuery,
-    LiveQueryHandle, LiveQueryId, LiveQueryInfo, LiveQueryRequest, RowImage, SlowConsumer,
+    ChangeKind, CommitChanges, IdleProgress, InitialRows, LiveChange, LiveCounters, LiveEnd, LiveEvent, LiveOptions,
+    LiveQuery, LiveQueryHandle, LiveQueryId, LiveQueryInfo, LiveQueryRequest, ResumeToken, RowImage, SlowConsumer,
 };
 pub use session::{Execution, Request, Session};
 pub use settings::{
-    AuditSettings, CompactionSettings, EngineSettings, FlushSettings, HotImageSettings, LiveSettings, SettingInfo, StorageSettings, UserSettings,
+    AuditSettings, CompactionSettings, EngineSettings, FlushSettings, HotImageSettings, LiveSettings, SettingInfo,
+    StorageSettings, UserSettings,
 };
 pub use sizes::{KeyspaceSize, StorageSize};
 pub use sql::{Password, StorageKind, TableKind};
 pub use storage::StorageInfo;
 pub use system::SegmentInfo;
-pub use users::{
-    AccessChange, ApiKeyId, ApiKeyInfo, NewApiKey, NewSession, NewUser, User, UserPage, UserPatch, Users,
-};
 pub use types::{SqlType, StructField, TYPE_METADATA_KEY, UTC};
+pub use users::{AccessChange, ApiKeyId, ApiKeyInfo, NewApiKey, NewSession, NewUser, User, UserPage, UserPatch, Users};

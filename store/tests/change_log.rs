@@ -86,6 +86,8 @@ struct Listener {
     told: Mutex<Vec<(Vec<Partition>, CommitSeq)>>,
     last: AtomicU64,
     unreadable: AtomicU64,
+    /// Changes that came with their entry.
+    entries: AtomicU64,
 }
 
 impl Listener {
@@ -96,6 +98,7 @@ impl Listener {
             told: Mutex::default(),
             last: AtomicU64::new(0),
             unreadable: AtomicU64::new(0),
+            entries: AtomicU64::new(0),
         })
     }
 
@@ -105,21 +108,26 @@ impl Listener {
 }
 
 impl CommitListener for Listener {
-    fn wants_partitions(&self) -> bool {
+    fn wants_changes(&self) -> bool {
         self.wants.load(Ordering::SeqCst)
     }
 
-    fn committed(&self, partitions: &[Partition], last_seq: CommitSeq) {
+    fn committed(&self, changes: &[Changed], after: CommitSeq, last_seq: CommitSeq) {
         let snapshot = self.backend.snapshot();
         let before = self.last.load(Ordering::SeqCst);
         let mut readable = committed_seq(snapshot.as_ref()).unwrap() == last_seq && last_seq.get() > before;
-        for partition in partitions {
-            let new = log_range(partition, Bound::Excluded(seq(before)), Bound::Included(last_seq));
-            readable &= snapshot.cursor(Keyspace::Log, new, Direction::Forward).unwrap().valid();
+        readable &= before == 0 || before == after.get();
+        for Changed { partition, commit_seq, entry } in changes {
+            readable &= (after..=last_seq).contains(commit_seq) && *commit_seq > after;
+            let new = log_range(partition, Bound::Included(*commit_seq), Bound::Included(*commit_seq));
+            let cursor = snapshot.cursor(Keyspace::Log, new, Direction::Forward).unwrap();
+            readable &= cursor.item().is_some_and(|(_, value)| entry.as_ref().is_none_or(|entry| **entry == *value));
+            self.entries.fetch_add(u64::from(entry.is_some()), Ordering::SeqCst);
         }
+        let partitions: Vec<Partition> = changes.iter().map(|change| change.partition.clone()).collect();
         // A panic here would only end the committer.
         self.unreadable.fetch_add(u64::from(!readable), Ordering::SeqCst);
-        self.told.lock().push((partitions.to_vec(), last_seq));
+        self.told.lock().push((partitions, last_seq));
         self.last.store(last_seq.get(), Ordering::SeqCst);
     }
 }
@@ -164,7 +172,8 @@ async fn tells_of_every_commit_in_order_before_it_answers() {
             let group = told.partition_point(|(_, last)| *last < committed);
             assert!(partitions.iter().all(|partition| told[group].0.contains(partition)), "commit {committed}");
         }
-        assert!(told.iter().all(|(partitions, _)| partitions.windows(2).all(|two| two[0] != two[1])));
+        let named: usize = told.iter().map(|(partitions, _)| partitions.len()).sum();
+        assert_eq!(listener.entries.load(Ordering::SeqCst), named as u64, "small entries come with the news");
     }
 }
 

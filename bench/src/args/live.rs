@@ -8,11 +8,11 @@ pub(crate) struct LiveArgs {
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=200_000))]
     subscriptions: Vec<u32>,
 
-    /// Commits a second of live-latency
+    /// Commits a second of live-latency and live-soak
     #[arg(long, value_name = "N", default_value = "500", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     rate: u32,
 
-    /// Changes a second that live-latency delivers at most: with many subscribers of each row it commits fewer
+    /// Changes a second that they deliver at most: with many subscribers of each row they commit fewer
     #[arg(
         long,
         value_name = "N",

@@ -51,6 +51,30 @@ pub(crate) struct LiveResumeRecord {
     pub(crate) select_took_ms: f64,
 }
 
+/// What a long time of changes and queries does to the server's memory.
+#[derive(Debug, Serialize)]
+pub(crate) struct LiveSoakRecord {
+    pub(crate) workload: &'static str,
+    pub(crate) seconds: f64,
+    pub(crate) writers: usize,
+    pub(crate) subscriptions: usize,
+    pub(crate) commits: u64,
+    /// Changes that arrived, each where and when it must.
+    pub(crate) changes: u64,
+    pub(crate) delivery_p99_ms: f64,
+    pub(crate) queries: u64,
+    pub(crate) query_p95_ms: f64,
+    /// Of the server, warm, before the measured time.
+    pub(crate) resident_before_bytes: u64,
+    pub(crate) resident_most_bytes: u64,
+    /// How much more that is, as a fraction.
+    pub(crate) growth: f64,
+    /// After some rest, a minute at most; the subscriptions are still there.
+    pub(crate) resident_rested_bytes: u64,
+    pub(crate) rested_growth: f64,
+    pub(crate) rest_s: f64,
+}
+
 impl LiveMemoryRecord {
     pub(super) fn summary(&self) -> String {
         let mut line = format!(
@@ -93,6 +117,30 @@ impl LiveResumeRecord {
             self.limit_took_ms,
             self.ratio.unwrap_or_default(),
             self.select_took_ms
+        )
+    }
+}
+
+impl LiveSoakRecord {
+    pub(super) fn summary(&self) -> String {
+        format!(
+            "{}: {:.0} s, {} commits of {} writers, {} changes to {} subscribers (p99 {:.1} ms), {} queries (p95 {:.1} ms); \
+             memory {:.1} MB, at most {:.1} MB ({:+.1} %), {:.1} MB ({:+.1} %) after {:.0} s of rest",
+            self.workload,
+            self.seconds,
+            number(self.commits as f64),
+            self.writers,
+            number(self.changes as f64),
+            self.subscriptions,
+            self.delivery_p99_ms,
+            number(self.queries as f64),
+            self.query_p95_ms,
+            megabytes(self.resident_before_bytes),
+            megabytes(self.resident_most_bytes),
+            self.growth * 100.0,
+            megabytes(self.resident_rested_bytes),
+            self.rested_growth * 100.0,
+            self.rest_s
         )
     }
 }

@@ -15,6 +15,7 @@ mod latency;
 mod memory;
 mod message;
 mod resume;
+mod soak;
 mod start;
 mod streams;
 mod traffic;
@@ -53,6 +54,7 @@ pub(crate) enum LiveWorkload {
     Memory,
     Start,
     Resume,
+    Soak,
 }
 
 /// Runs a workload on a server of its own.
@@ -64,6 +66,7 @@ pub(super) async fn run(context: &mut Context, workload: LiveWorkload) -> Result
         LiveWorkload::Memory => memory::live_memory(context).await,
         LiveWorkload::Start => start::live_start(context).await,
         LiveWorkload::Resume => resume::live_resume(context).await,
+        LiveWorkload::Soak => soak::live_soak(context).await,
     }
 }
 

@@ -54,16 +54,16 @@ pub(crate) use ddl::{
 pub(crate) use errors::{from_commit, from_datafusion, from_store};
 pub(crate) use expr::{RowExpr, physical_expr, qualified};
 pub(crate) use hot_image::HotImages;
-pub(crate) use output::{result_columns, timed_out};
 pub use output::{Body, ResultColumn, RowStream, StatementOutput};
+pub(crate) use output::{result_columns, timed_out};
 pub(crate) use output_names::OutputNames;
 pub use params::Parameter;
 pub(crate) use params::{
     check_count, convert as convert_parameters, planner_context, reconcile, types_of as parameter_types,
 };
 pub(crate) use plan_cache::{CachedStatement, Caches, ParsedBatch};
-pub(crate) use point_read::value_of;
 pub(crate) use planner::{Names, Planner, parser_options};
+pub(crate) use point_read::value_of;
 pub(crate) use query::{QueryPlan, run_on_snapshot, scientific_as_double, show_system_columns};
 pub(crate) use runtime::{QueryRuntime, template_state};
 pub(crate) use scan::{batch_of, corrupt};

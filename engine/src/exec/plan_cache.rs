@@ -160,9 +160,8 @@ impl Caches {
         if key.normalized.len() > MAX_CACHED_TEXT_BYTES {
             return;
         }
-        let is_ruled = |used: &&UsedTable| {
-            used.table.kind() == TableKind::Shared && used.table.access() == Access::Restricted
-        };
+        let is_ruled =
+            |used: &&UsedTable| used.table.kind() == TableKind::Shared && used.table.access() == Access::Restricted;
         let ruled: Vec<UsedTable> = plan.tables().iter().filter(is_ruled).cloned().collect();
         if ruled.is_empty() {
             self.plans.insert(key, Known::Plan(plan));

@@ -87,7 +87,14 @@ impl PointRead {
         let guard = rows.rule().map(|rule| Guard::new(rule, &mut columns));
         let cold_columns = columns.iter().map(|i| rows.cold_column(*i)).collect::<Result<Vec<_>>>()?;
         let columns = columns.into_iter().map(|i| rows.decode_column(i)).collect::<Result<Vec<_>>>()?;
-        Ok(Some(Self { table: Arc::clone(rows.table()), scope: rows.scope(), conditions, columns, cold_columns, guard }))
+        Ok(Some(Self {
+            table: Arc::clone(rows.table()),
+            scope: rows.scope(),
+            conditions,
+            columns,
+            cold_columns,
+            guard,
+        }))
     }
 
     /// Reads the rows, in key order.

@@ -152,7 +152,9 @@ impl TableProvider for TableRows {
         let mut filters = filters.to_vec();
         if let Some(rule) = &self.rule {
             if !filters.iter().all(|filter| is_leakproof(filter, &self.schema)) {
-                return Err(DataFusionError::Internal("a condition that may leak was given to a guarded scan".to_owned()));
+                return Err(DataFusionError::Internal(
+                    "a condition that may leak was given to a guarded scan".to_owned(),
+                ));
             }
             let user = context.caller.effective_user();
             filters.push(rule.condition_for(user).map_err(|e| DataFusionError::External(Box::new(e)))?);
@@ -208,8 +210,8 @@ fn tiers_of(
         return Ok(vec![hot_rows(context, spec, limit, partitions)?]);
     }
     let mut tiers = segment_scans(state, &context, &spec, limit)?;
-    let may_be_hot =
-        tiers.is_empty() || spec.may_have_rows(snapshot.as_ref()).map_err(|e| DataFusionError::External(Box::new(e)))?;
+    let may_be_hot = tiers.is_empty()
+        || spec.may_have_rows(snapshot.as_ref()).map_err(|e| DataFusionError::External(Box::new(e)))?;
     if may_be_hot {
         tiers.insert(0, hot_rows(context, spec, limit, partitions)?);
     }

@@ -1,7 +1,7 @@
 //! Log entries as Arrow rows.
 
 use datafusion::arrow::{
-    array::{Array, RecordBatch},
+    array::{Array, ArrayRef, RecordBatch},
     datatypes::SchemaRef,
 };
 use kalamdb_store::{
@@ -49,26 +49,57 @@ impl DecodedChanges {
     /// Decodes entries of `partition`, of whatever schema versions that `table` knows.
     pub(super) fn decode(table: &Table, partition: &Partition, entries: Vec<LogEntry>) -> Result<Self> {
         let schema = table.schema_with_system();
-        let (mut new_rows, mut old_rows) = (decoder(table, schema)?, decoder(table, schema)?);
+        let has_old = entries.iter().any(|entry| entry.changes.iter().any(|change| change.old.is_some()));
+        let mut new_rows = decoder(table, schema)?;
+        // Most changes are INSERTs.
+        let mut old_rows = if has_old { Some(decoder(table, schema)?) } else { None };
         let mut commits = Vec::with_capacity(entries.len());
         let mut changes = Vec::new();
         for entry in entries {
             for change in entry.changes {
                 debug_assert!(change.op != ChangeOp::Insert || change.old.is_none());
                 let at = row_key(partition, &change.key);
-                let append = |rows: &mut BatchDecoder, image: &Option<Vec<u8>>| match image {
-                    Some(image) => {
+                let append = |rows: Option<&mut BatchDecoder>, image: &Option<Vec<u8>>| match (rows, image) {
+                    (Some(rows), Some(image)) => {
                         rows.append(&at, image).map_err(corrupt)?;
                         Ok::<_, Error>(Some(rows.len() - 1))
                     }
-                    None => Ok(None),
+                    _ => Ok(None),
                 };
-                let (new, old) = (append(&mut new_rows, &change.new)?, append(&mut old_rows, &change.old)?);
+                let new = append(Some(&mut new_rows), &change.new)?;
+                let old = append(old_rows.as_mut(), &change.old)?;
                 changes.push(DecodedChange { commit: commits.len(), key: change.key, new, old });
             }
             commits.push(CommitHead { seq: entry.commit_seq, time_us: entry.commit_time_us });
         }
-        Ok(Self { commits, changes, new_rows: finish(new_rows, schema)?, old_rows: finish(old_rows, schema)? })
+        let old_rows = match old_rows {
+            Some(old_rows) => finish(old_rows, schema)?,
+            None => RecordBatch::new_empty(Arc::clone(schema)),
+        };
+        Ok(Self { commits, changes, new_rows: finish(new_rows, schema)?, old_rows })
+    }
+}
+
+impl DecodedChanges {
+    /// One column of all rows as they became and as they were, in no order.
+    pub(super) fn decode_column(
+        table: &Table,
+        partition: &Partition,
+        entries: &[LogEntry],
+        column: usize,
+    ) -> Result<ArrayRef> {
+        let schema = table.schema_with_system();
+        let name =
+            schema.fields().get(column).ok_or_else(|| Error::internal("a column that the table has not"))?.name();
+        let column = decode_column(table, column, name)?;
+        let mut values = BatchDecoder::new(Arc::clone(table.history()), vec![column]).map_err(Error::internal)?;
+        for change in entries.iter().flat_map(|entry| &entry.changes) {
+            let at = row_key(partition, &change.key);
+            for image in [&change.new, &change.old].into_iter().flatten() {
+                values.append(&at, image).map_err(corrupt)?;
+            }
+        }
+        values.finish().map_err(corrupt)?.pop().ok_or_else(|| Error::internal("a column was not decoded"))
     }
 }
 

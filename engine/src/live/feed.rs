@@ -4,8 +4,9 @@
 //! committer ── "partition p changed" ──▶ feed of p ── reads the log from its position on ──▶ match ──▶ queues
 //! ```
 //!
-//! The committer hands over no changes, only the news that there are some; what is delivered is what the log has. So a
-//! feed that lags holds no memory, and a subscriber that catches up from the log by itself and then joins the feed at
+//! What is delivered is what the log has, from the feed's position on. The committer leaves the newest entries with its
+//! news, in a bounded [`Tail`] that spares a feed which keeps up the reading; where it does not reach, the log is read. So a
+//! feed that lags holds little memory, and a subscriber that catches up from the log by itself and then joins the feed at
 //! the very position it has reached can neither miss a change nor see one twice.
 
 use std::{
@@ -18,8 +19,10 @@ use std::{
 };
 
 use kalamdb_store::{
-    commit::{LogError, LogPage},
+    codec::LogEntry,
+    commit::{Changed, LogError, LogPage},
     ids::{CommitSeq, Partition},
+    kv::KvError,
 };
 use parking_lot::Mutex;
 
@@ -31,6 +34,7 @@ use super::{
     matcher::MatchedCommit,
     query_class::{ClassKey, QueryClass},
     subscriber::{Pushed, Subscriber},
+    tail::Tail,
 };
 use crate::{catalog::Table, error::Error};
 
@@ -45,6 +49,7 @@ pub(super) struct Feed {
     state: Mutex<State>,
     /// A copy of the state's position, for those who cannot wait.
     position: AtomicU64,
+    tail: Mutex<Tail>,
 }
 
 /// A run was asked for or is under way.
@@ -99,7 +104,7 @@ enum Step {
 
 impl Feed {
     /// A feed that has dealt out everything up to `position`.
-    pub(super) fn new(partition: Partition, table: Arc<Table>, position: CommitSeq) -> Self {
+    pub(super) fn new(partition: Partition, table: Arc<Table>, position: CommitSeq, tail: Tail) -> Self {
         let state = State {
             position,
             table,
@@ -110,7 +115,8 @@ impl Feed {
             closed: false,
         };
         let position = AtomicU64::new(position.get());
-        Self { partition, status: AtomicU8::new(0), state: Mutex::new(state), position }
+        let (state, tail) = (Mutex::new(state), Mutex::new(tail));
+        Self { partition, status: AtomicU8::new(0), state, position, tail }
     }
 
     /// Lets a subscriber in that has had everything up to `position`.
@@ -149,6 +155,11 @@ impl Feed {
             state.remove_member(id, subscriber.id);
         }
         state.close_if_empty()
+    }
+
+    /// Keeps what a commit changed in the partition, one of a group of commits after `group_after`.
+    pub(super) fn remember(&self, group_after: CommitSeq, changed: &Changed) {
+        self.tail.lock().push(group_after, changed);
     }
 
     /// Notes that the partition has changed. True: a run is to be started.
@@ -200,7 +211,7 @@ impl Feed {
             return Step::Done;
         }
         // Before the table is looked up: entries up to here have no newer schema than what is found then.
-        let upto = hub.published();
+        let (told, upto) = (hub.told(), hub.published());
         match hub.current_table(&state.table) {
             None => {
                 state.end_all(hub, &super::hub::table_gone);
@@ -216,12 +227,12 @@ impl Feed {
         if upto <= state.position {
             return Step::Done;
         }
-        match hub.log().read(&self.partition, state.position, upto, PAGE_BYTES) {
+        match self.read(hub, state.position, told, upto) {
             Ok(LogPage { entries, read_to, complete }) => {
                 if !entries.is_empty() {
-                    let decoded = DecodedChanges::decode(&state.table, &self.partition, entries);
-                    match decoded {
-                        Ok(decoded) => state.deal(hub, &decoded),
+                    match state.decode(&self.partition, entries) {
+                        Ok(Some(decoded)) => state.deal(hub, &decoded),
+                        Ok(None) => {}
                         Err(error) => {
                             tracing::error!(%error, "the changes of a partition cannot be read for live queries");
                             state.end_all(hub, &|| error.clone());
@@ -247,7 +258,27 @@ impl Feed {
     }
 }
 
+impl Feed {
+    /// What changed after `position`: what was `told`, where the tail has it, else what is in the log.
+    fn read(&self, hub: &LiveHub, position: CommitSeq, told: CommitSeq, upto: CommitSeq) -> Result<LogPage, LogError> {
+        let taken = self.tail.lock().take(position, told);
+        let Some(taken) = taken else { return hub.log().read(&self.partition, position, upto, PAGE_BYTES) };
+        let entries = taken.iter().map(|entry| LogEntry::decode(entry)).collect::<Result<_, _>>();
+        let entries = entries.map_err(|error| LogError::Storage(KvError::Corruption(error.to_string())))?;
+        // Whatever was published and not told yet will be noted.
+        Ok(LogPage { entries, read_to: told.max(position), complete: true })
+    }
+}
+
 impl State {
+    /// `None`: nobody is concerned.
+    fn decode(&self, partition: &Partition, entries: Vec<LogEntry>) -> Result<Option<DecodedChanges>, Error> {
+        if !self.index.concerns_any(&self.table, partition, &entries)? {
+            return Ok(None);
+        }
+        DecodedChanges::decode(&self.table, partition, entries).map(Some)
+    }
+
     fn deal(&mut self, hub: &LiveHub, decoded: &DecodedChanges) {
         let mut failed = Vec::new();
         let mut gone = Vec::new();

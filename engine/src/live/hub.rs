@@ -10,7 +10,7 @@ use std::{
 };
 
 use kalamdb_store::{
-    commit::{ChangeLog, CommitListener, Committer},
+    commit::{ChangeLog, Changed, CommitListener, Committer},
     ids::{CommitSeq, Partition, TableId, UserId},
 };
 use metrics::Counter;
@@ -24,6 +24,7 @@ use super::{
     info::{LiveQueryId, LiveQueryInfo},
     query_class::QueryClass,
     subscriber::Subscriber,
+    tail::Tail,
 };
 use crate::{
     catalog::{Catalog, Table},
@@ -49,8 +50,12 @@ pub(crate) struct LiveHub {
     feed_count: AtomicUsize,
     /// Whether the store may be read. Held while it is.
     open: RwLock<bool>,
+    /// What commits up to this one changed is in the tails of the feeds.
+    told: AtomicU64,
     /// Every partition that changed up to this commit was noted.
     noted: AtomicU64,
+    /// Bytes in the tails of all feeds.
+    tail_bytes: Arc<AtomicUsize>,
     pub(super) compiled: Cache<CompileKey, Arc<Compiled>>,
     pub(super) counters: Counters,
 }
@@ -106,7 +111,7 @@ impl LiveHub {
             .enable_time()
             .build()
             .map_err(Error::internal)?;
-        let noted = AtomicU64::new(committer.last_commit_seq().get());
+        let last_seq = committer.last_commit_seq().get();
         let hub = Arc::new(Self {
             settings,
             node_id,
@@ -120,7 +125,9 @@ impl LiveHub {
             feeds: RwLock::default(),
             feed_count: AtomicUsize::new(0),
             open: RwLock::new(true),
-            noted,
+            told: AtomicU64::new(last_seq),
+            noted: AtomicU64::new(last_seq),
+            tail_bytes: Arc::default(),
             compiled: Cache::builder().max_capacity(COMPILED_ENTRIES).build(),
             counters: Counters::register(),
         });
@@ -137,6 +144,11 @@ impl LiveHub {
     /// Every partition that changed up to this commit has been noted.
     pub(super) fn noted(&self) -> CommitSeq {
         CommitSeq::new(self.noted.load(Ordering::Acquire))
+    }
+
+    /// What commits up to this one changed is in the tails of the feeds.
+    pub(super) fn told(&self) -> CommitSeq {
+        CommitSeq::new(self.told.load(Ordering::Acquire))
     }
 
     pub(super) fn log(&self) -> &ChangeLog {
@@ -204,7 +216,8 @@ impl LiveHub {
             let feed = match known {
                 Some(feed) => feed,
                 None => {
-                    let new = Arc::new(Feed::new(partition.clone(), Arc::clone(&query.table), position));
+                    let tail = Tail::new(Arc::clone(&self.tail_bytes));
+                    let new = Arc::new(Feed::new(partition.clone(), Arc::clone(&query.table), position, tail));
                     let mut feeds = self.feeds.write();
                     let feed = Arc::clone(feeds.entry(partition.clone()).or_insert(new));
                     self.feed_count.store(feeds.len(), Ordering::SeqCst);
@@ -362,20 +375,28 @@ impl Drop for LiveHub {
 struct Notes(Weak<LiveHub>);
 
 impl CommitListener for Notes {
-    fn wants_partitions(&self) -> bool {
+    fn wants_changes(&self) -> bool {
         self.0.upgrade().is_some_and(|hub| hub.feed_count.load(Ordering::SeqCst) > 0)
     }
 
-    fn committed(&self, partitions: &[Partition], last_seq: CommitSeq) {
+    fn committed(&self, changes: &[Changed], after: CommitSeq, last_seq: CommitSeq) {
         let Some(hub) = self.0.upgrade() else { return };
-        if !partitions.is_empty() {
-            let changed: Vec<Arc<Feed>> = {
-                let feeds = hub.feeds.read();
-                partitions.iter().filter_map(|partition| feeds.get(partition).cloned()).collect()
-            };
-            for feed in changed {
-                hub.note(&feed);
+        let mut changed: Vec<Arc<Feed>> = Vec::new();
+        if !changes.is_empty() {
+            let feeds = hub.feeds.read();
+            for change in changes {
+                let Some(feed) = feeds.get(&change.partition) else { continue };
+                feed.remember(after, change);
+                if !changed.last().is_some_and(|last| Arc::ptr_eq(last, feed)) {
+                    changed.push(Arc::clone(feed));
+                }
             }
+        }
+        // In this order: a run that is asked for by a note finds in the tail what the note is about, and what was noted has
+        // asked for a run.
+        hub.told.store(last_seq.get(), Ordering::Release);
+        for feed in changed {
+            hub.note(&feed);
         }
         hub.noted.store(last_seq.get(), Ordering::Release);
     }

@@ -7,7 +7,10 @@ use datafusion::{
     common::ScalarValue,
 };
 
+use kalamdb_store::{codec::LogEntry, ids::Partition};
+
 use super::{decoded::DecodedChanges, matcher::Equality};
+use crate::{catalog::Table, error::Result};
 
 /// Queries by an equality that they ask for, and the rest.
 ///
@@ -49,6 +52,21 @@ impl QueryIndex {
         if values.is_empty() {
             self.equal.remove(column);
         }
+    }
+
+    /// Whether any query can be concerned by what `entries` of `partition` changed. Decodes no more than it must.
+    pub(super) fn concerns_any(&self, table: &Table, partition: &Partition, entries: &[LogEntry]) -> Result<bool> {
+        if !self.rest.is_empty() {
+            return Ok(true);
+        }
+        for (column, queries) in &self.equal {
+            let values = DecodedChanges::decode_column(table, partition, entries, *column)?;
+            let asked_for = |row| ScalarValue::try_from_array(&values, row).is_ok_and(|v| queries.contains_key(&v));
+            if (0..values.len()).any(asked_for) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The queries that any change can concern.

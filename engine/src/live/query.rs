@@ -31,6 +31,7 @@ use super::{
     feed::{Feed, PAGE_BYTES},
     handle::LiveQueryHandle,
     hub::{LiveHub, shutting_down, table_gone},
+    idle::IdleProgress,
     info::LiveQueryId,
     query_class::QueryClass,
     subscribe::Subscription,
@@ -59,7 +60,7 @@ pub struct LiveQuery {
     schema: SchemaRef,
     columns_id: [u8; 4],
     phase: Phase,
-    /// The subscriber was given everything up to here; `None` while it is given rows.
+    /// It gave everything up to here itself; `None` while it gives rows. See [`LiveQuery::position`].
     position: Option<CommitSeq>,
     /// When the next progress is due.
     progress_at: Instant,
@@ -81,6 +82,15 @@ enum Phase {
     Member(Arc<Feed>),
     /// It has ended.
     Ended,
+}
+
+/// Who tells how far an idle query is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WhenIdle {
+    /// The query itself.
+    Tells,
+    /// Whoever asks its [`IdleProgress`].
+    IsAsked,
 }
 
 /// What came of reading the log.
@@ -171,10 +181,26 @@ impl LiveQuery {
     ///
     /// Cancel-safe: no event is lost when the future is dropped.
     pub async fn next(&mut self) -> Option<LiveEvent> {
+        self.event(WhenIdle::Tells).await
+    }
+
+    /// The next event, but no progress while the query is idle: that is what its [`IdleProgress`] is for.
+    ///
+    /// Cancel-safe: no event is lost when the future is dropped.
+    pub async fn next_unless_idle(&mut self) -> Option<LiveEvent> {
+        self.event(WhenIdle::IsAsked).await
+    }
+
+    /// What tells how far the query is while [`LiveQuery::next_unless_idle`] waits.
+    pub fn idle_progress(&self) -> IdleProgress {
+        IdleProgress::new(Arc::clone(self.hub()), Arc::clone(&self.subscriber))
+    }
+
+    async fn event(&mut self, when_idle: WhenIdle) -> Option<LiveEvent> {
         if matches!(self.phase, Phase::Ended) {
             return None;
         }
-        let event = match self.step().await {
+        let event = match self.step(when_idle).await {
             Ok(event) => event,
             Err(why) => {
                 self.leave();
@@ -195,11 +221,11 @@ impl LiveQuery {
     /// query fails on a change it would fail on it again.
     fn token_at_end(&self, why: &Error) -> Option<String> {
         let is_final = matches!(why.kind(), ErrorKind::InvalidRequest | ErrorKind::NotFound | ErrorKind::NotSupported);
-        let position = self.position.filter(|_| !is_final)?;
+        let position = self.position().filter(|_| !is_final)?;
         Some(self.class.key.tokens.token(position))
     }
 
-    async fn step(&mut self) -> Result<LiveEvent> {
+    async fn step(&mut self, when_idle: WhenIdle) -> Result<LiveEvent> {
         loop {
             if let Some(why) = self.subscriber.ended() {
                 return Err(why);
@@ -208,7 +234,8 @@ impl LiveQuery {
                 Phase::Reset(_) => return self.reset(),
                 Phase::Begin(compiled) => {
                     let compiled = Arc::clone(compiled);
-                    self.phase = match self.begin(&compiled).await? {
+                    // Large, and soon over: it must not take room in what waits for changes.
+                    self.phase = match Box::pin(self.begin(&compiled)).await? {
                         Some(phase) => phase,
                         // The snapshot may have rows that the query as compiled cannot read.
                         None => Phase::Begin(self.recompile()?),
@@ -243,7 +270,7 @@ impl LiveQuery {
                 }
                 Phase::Member(feed) => {
                     let feed = Arc::clone(feed);
-                    if let Some(event) = self.follow(&feed).await? {
+                    if let Some(event) = self.follow(&feed, when_idle).await? {
                         return Ok(event);
                     }
                 }
@@ -287,7 +314,7 @@ impl LiveQuery {
 
     /// Reads the log until the feed can be joined. `None`: look again.
     async fn catch_up(&mut self) -> Result<Option<LiveEvent>> {
-        let position = self.position.ok_or_else(|| Error::internal("a live query without a position"))?;
+        let position = self.position().ok_or_else(|| Error::internal("a live query without a position"))?;
         let Phase::CatchUp(reading) = &mut self.phase else { return Ok(None) };
         let reading = match reading {
             Some(reading) => reading,
@@ -335,9 +362,9 @@ impl LiveQuery {
     }
 
     /// Takes what the feed has given. `None`: look again.
-    async fn follow(&mut self, feed: &Arc<Feed>) -> Result<Option<LiveEvent>> {
+    async fn follow(&mut self, feed: &Arc<Feed>, when_idle: WhenIdle) -> Result<Option<LiveEvent>> {
         // Before the queue: what is settled now is in the queue already.
-        let due = Instant::now() >= self.progress_at;
+        let due = when_idle == WhenIdle::Tells && Instant::now() >= self.progress_at;
         let settled = if due { feed.settled(self.hub()) } else { CommitSeq::new(0) };
         match self.subscriber.take() {
             Taken::Commits(commits) => {
@@ -357,8 +384,13 @@ impl LiveQuery {
             Taken::Nothing => {}
         }
         if due {
-            let at = self.position.map_or(settled, |position| position.max(settled));
+            let at = self.position().map_or(settled, |position| position.max(settled));
             return Ok(Some(self.progress(at)));
+        }
+        if when_idle == WhenIdle::IsAsked {
+            let _idle = self.subscriber.idle(feed, &self.class);
+            self.subscriber.wake.notified().await;
+            return Ok(None);
         }
         let due = sleep_until(self.progress_at);
         tokio::select! {
@@ -372,6 +404,11 @@ impl LiveQuery {
     fn progress(&mut self, at: CommitSeq) -> LiveEvent {
         self.told(at, 0);
         LiveEvent::Progress { commit_seq: at, token: self.class.key.tokens.token(at) }
+    }
+
+    /// The subscriber was given everything up to here, or told that there was nothing; `None` while it is given rows.
+    fn position(&self) -> Option<CommitSeq> {
+        self.position.map(|position| position.max(self.subscriber.position()))
     }
 
     fn told(&mut self, seq: CommitSeq, changes: u64) {

@@ -15,7 +15,10 @@ use tokio::{sync::Notify, time::Instant};
 use super::{
     coalesce::coalesce,
     event::CommitChanges,
+    feed::Feed,
+    idle::Idle,
     info::{LiveQueryId, LiveQueryInfo},
+    query_class::QueryClass,
     request::SlowConsumer,
 };
 use crate::error::{Error, Reason};
@@ -34,6 +37,8 @@ pub(super) struct Subscriber {
     queue: Mutex<Queue>,
     /// Woken when the queue has something, and at the end.
     pub(super) wake: Notify,
+    /// Where the query waits, while it does and may be asked.
+    pub(super) idle: Mutex<Option<Idle>>,
     position: AtomicU64,
     changes: AtomicU64,
     sent: Mutex<Sent>,
@@ -97,6 +102,7 @@ impl Subscriber {
             max_queue_bytes,
             queue: Mutex::new(Queue::default()),
             wake: Notify::new(),
+            idle: Mutex::new(None),
             position: AtomicU64::new(0),
             changes: AtomicU64::new(0),
             sent: Mutex::new(Sent::default()),
@@ -165,6 +171,18 @@ impl Subscriber {
         queue.left_at.take().map_or(Taken::Nothing, Taken::LeftAt)
     }
 
+    /// Whether there is nothing to take.
+    pub(super) fn has_nothing(&self) -> bool {
+        let queue = self.queue.lock();
+        queue.commits.is_empty() && queue.left_at.is_none() && queue.end.is_none()
+    }
+
+    /// Notes that the query waits for changes from `feed`, until the guard is dropped.
+    pub(super) fn idle(&self, feed: &Arc<Feed>, class: &Arc<QueryClass>) -> Waiting<'_> {
+        *self.idle.lock() = Some(Idle { feed: Arc::clone(feed), class: Arc::clone(class) });
+        Waiting(self)
+    }
+
     /// Why it has ended, if it has.
     pub(super) fn ended(&self) -> Option<Error> {
         self.queue.lock().end.clone()
@@ -210,6 +228,15 @@ impl Subscriber {
             queued_commits,
             queued_bytes,
         }
+    }
+}
+
+/// Takes back the note of where a query waits.
+pub(super) struct Waiting<'a>(&'a Subscriber);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        *self.0.idle.lock() = None;
     }
 }
 

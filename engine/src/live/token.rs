@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Numbers are big-endian, the whole is base64url without padding. `query` is the beginning of the SHA-256 of the owner,
-//! the query's normalised text and its parameters; `columns` that of the names and types of its columns; `check` that of
-//! all bytes before it. A token is no secret and gives no rights: it says where to go on in the holder's own query.
+//! the query's normalised text and its parameters; `columns` that of the names and types of its columns; `check` the
+//! CRC-32 of all bytes before it. A token is no secret and gives no rights: it says where to go on in the holder's own query.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use kalamdb_store::ids::{ColumnId, CommitSeq, Owner, TableId};
@@ -22,6 +22,8 @@ const FORMAT: u8 = 1;
 const SHARD: u16 = 0;
 const EPOCH: u32 = 0;
 const LEN: usize = 43;
+/// Length of a token's text.
+const TEXT_LEN: usize = (LEN * 4).div_ceil(3);
 const CHECK_LEN: usize = 4;
 
 /// What a token says beside its position: the same for all tokens of one query of one owner.
@@ -31,6 +33,18 @@ pub(super) struct TokenScope {
     pub(super) table: TableId,
     pub(super) query: [u8; 8],
     pub(super) columns: [u8; 4],
+}
+
+/// A resume token: text, not made of parts that mean something to whoever gets it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResumeToken([u8; TEXT_LEN]);
+
+impl ResumeToken {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        // Base64 is ASCII.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
 }
 
 /// Where a token goes on.
@@ -45,18 +59,27 @@ pub(super) enum Position {
 impl TokenScope {
     /// The token that resumes after `seq`.
     pub(super) fn token(&self, seq: CommitSeq) -> String {
-        let mut bytes = Vec::with_capacity(LEN);
-        bytes.push(FORMAT);
-        bytes.extend_from_slice(&self.database.to_be_bytes());
-        bytes.extend_from_slice(&SHARD.to_be_bytes());
-        bytes.extend_from_slice(&EPOCH.to_be_bytes());
-        bytes.extend_from_slice(&self.table.get().to_be_bytes());
-        bytes.extend_from_slice(&self.query);
-        bytes.extend_from_slice(&self.columns);
-        bytes.extend_from_slice(&seq.get().to_be_bytes());
-        let check = digest::<CHECK_LEN>([bytes.as_slice()]);
-        bytes.extend_from_slice(&check);
-        URL_SAFE_NO_PAD.encode(bytes)
+        self.resume_token(seq).as_str().to_owned()
+    }
+
+    /// The same, without memory of its own.
+    pub(super) fn resume_token(&self, seq: CommitSeq) -> ResumeToken {
+        let mut bytes = [0; LEN];
+        let mut rest = bytes.as_mut_slice();
+        put(&mut rest, &[FORMAT]);
+        put(&mut rest, &self.database.to_be_bytes());
+        put(&mut rest, &SHARD.to_be_bytes());
+        put(&mut rest, &EPOCH.to_be_bytes());
+        put(&mut rest, &self.table.get().to_be_bytes());
+        put(&mut rest, &self.query);
+        put(&mut rest, &self.columns);
+        put(&mut rest, &seq.get().to_be_bytes());
+        let (body, end) = bytes.split_at_mut(LEN - CHECK_LEN);
+        end.copy_from_slice(&check(body));
+        let mut text = [0; TEXT_LEN];
+        let written = URL_SAFE_NO_PAD.encode_slice(bytes, &mut text);
+        debug_assert_eq!(written.ok(), Some(TEXT_LEN));
+        ResumeToken(text)
     }
 
     /// Where `token` goes on in this query.
@@ -65,8 +88,8 @@ impl TokenScope {
     /// INVALID_RESUME_TOKEN when it is damaged, or is of another database, table, owner or query.
     pub(super) fn position(&self, token: &str) -> Result<Position> {
         let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| malformed())?;
-        let (body, check) = bytes.split_at_checked(LEN - CHECK_LEN).ok_or_else(malformed)?;
-        if check != digest::<CHECK_LEN>([body]) {
+        let (body, last) = bytes.split_at_checked(LEN - CHECK_LEN).ok_or_else(malformed)?;
+        if last != check(body) {
             return Err(malformed());
         }
         let mut rest = body;
@@ -111,6 +134,11 @@ pub(super) fn columns_fingerprint(columns: &[ResultColumn], made_of: &[ColumnId]
     digest(parts.iter().map(String::as_bytes))
 }
 
+/// What tells a token that was damaged.
+fn check(bytes: &[u8]) -> [u8; CHECK_LEN] {
+    crc32fast::hash(bytes).to_be_bytes()
+}
+
 /// The beginning of the SHA-256 of the parts, each with its length before it.
 fn digest<'p, const N: usize>(parts: impl IntoIterator<Item = &'p [u8]>) -> [u8; N] {
     let mut context = Context::new(&SHA256);
@@ -122,6 +150,12 @@ fn digest<'p, const N: usize>(parts: impl IntoIterator<Item = &'p [u8]>) -> [u8;
     let mut beginning = [0; N];
     beginning.iter_mut().zip(whole.as_ref()).for_each(|(to, from)| *to = *from);
     beginning
+}
+
+fn put(rest: &mut &mut [u8], bytes: &[u8]) {
+    let (to, behind) = std::mem::take(rest).split_at_mut(bytes.len());
+    to.copy_from_slice(bytes);
+    *rest = behind;
 }
 
 fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N]> {

@@ -3,16 +3,19 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use kalamdb_store::{
-    codec::{split_user_key, user_key, user_last_login_key, user_name_key, user_name_range, user_range},
+    codec::{
+        split_user_key, user_key, user_last_login_key, user_last_login_range, user_name_key, user_name_range,
+        user_range,
+    },
     ids::UserId,
-    kv::{Direction, Keyspace, Snapshot},
+    kv::{Direction, KeyRange, Keyspace, Snapshot},
 };
 
 use super::{User, Users, record::UserRecord, rights, time_of, user_id_of};
 use crate::{
     access::{Caller, Role},
     error::Result,
-    exec::from_store,
+    exec::{corrupt, from_store},
 };
 
 /// How many users are read at a time.
@@ -50,20 +53,19 @@ impl Users {
         snapshot: &dyn Snapshot,
         caller: &Caller,
         wanted: &Wanted,
-        mut take: impl FnMut(User) -> Result<()>,
+        mut take_one: impl FnMut(User) -> Result<()>,
     ) -> Result<()> {
+        // What concerns a plain user is itself, whatever it asks for.
+        let own = (caller.role == Role::User).then(|| Wanted::Ids(BTreeSet::from([caller.user_id.to_string()])));
+        let wanted = own.as_ref().unwrap_or(wanted);
         let mut take = |ids: &[UserId]| -> Result<()> {
             for user in self.load_all(snapshot, ids)? {
                 if rights::may_see(caller, &user.user_id, user.role) {
-                    take(user)?;
+                    take_one(user)?;
                 }
             }
             Ok(())
         };
-        // What concerns a plain user is itself, whatever it asks for.
-        if caller.role == Role::User {
-            return take(std::slice::from_ref(&caller.user_id));
-        }
         match wanted {
             Wanted::Ids(ids) => {
                 let ids: Vec<UserId> = ids.iter().filter_map(|id| UserId::new(id).ok()).collect();
@@ -80,14 +82,9 @@ impl Users {
             }
             Wanted::NamePrefix(prefix) => {
                 let range = user_name_range(prefix, None);
-                self.each_in(snapshot, range, |_, value| user_id_of(value), take)
+                self.each_in(snapshot, range, take)
             }
-            Wanted::All => self.each_in(
-                snapshot,
-                user_range(None),
-                |key, _| split_user_key(key).map_err(crate::exec::corrupt),
-                take,
-            ),
+            Wanted::All => self.each_stored(snapshot, caller, take_one),
         }
     }
 
@@ -126,17 +123,45 @@ impl Users {
         Ok(UserPage { users, next_after: None })
     }
 
+    /// All users that a caller may know of, by id, in one pass.
+    fn each_stored(
+        &self,
+        snapshot: &dyn Snapshot,
+        caller: &Caller,
+        mut take: impl FnMut(User) -> Result<()>,
+    ) -> Result<()> {
+        let scan = |range| snapshot.cursor(Keyspace::System, range, Direction::Forward).map_err(from_store);
+        // Both are in the order of the ids.
+        let (mut users, mut logins) = (scan(user_range(None))?, scan(user_last_login_range())?);
+        while let Some((key, value)) = users.item() {
+            let id = split_user_key(key).map_err(corrupt)?;
+            let record = UserRecord::decode(value)?;
+            users.advance().map_err(from_store)?;
+            if record.leaving || !rights::may_see(caller, &id, record.role) {
+                continue;
+            }
+            let login_key = user_last_login_key(&id);
+            while logins.valid() && logins.key() < login_key.as_slice() {
+                logins.advance().map_err(from_store)?;
+            }
+            let login = logins.item().filter(|(key, _)| *key == login_key.as_slice()).map(|(_, login)| login);
+            let last_login = self.activity.login_of(&id).or(time_of(login)?);
+            take(User::new(id, record, last_login))?;
+        }
+        Ok(())
+    }
+
+    /// The users whose ids are the values of a range.
     fn each_in(
         &self,
         snapshot: &dyn Snapshot,
-        range: kalamdb_store::kv::KeyRange,
-        id_of: impl Fn(&[u8], &[u8]) -> Result<UserId>,
+        range: KeyRange,
         mut take: impl FnMut(&[UserId]) -> Result<()>,
     ) -> Result<()> {
         let mut cursor = snapshot.cursor(Keyspace::System, range, Direction::Forward).map_err(from_store)?;
         let mut ids = Vec::with_capacity(CHUNK);
-        while let Some((key, value)) = cursor.item() {
-            ids.push(id_of(key, value)?);
+        while let Some((_, id)) = cursor.item() {
+            ids.push(user_id_of(id)?);
             if ids.len() == CHUNK {
                 take(&ids)?;
                 ids.clear();

@@ -125,7 +125,7 @@ impl Passwords {
             let mut waiting = self.waiting.lock();
             if *waiting >= self.max_waiting {
                 let message = "Too many passwords are being checked. Try again in a moment.";
-                return Err(Error::new(Reason::TooManyRequests, message).with("limit", "auth.max_waiting_passwords"));
+                return Err(Error::new(Reason::TooManyRequests, message).with("limit", "auth.password_concurrency"));
             }
             *waiting += 1;
             Waiting(Arc::clone(&self.waiting))

@@ -27,7 +27,7 @@ async fn conditions_find_what_they_would_find_in_all() {
         ("username LIKE 'name-0010_'", "10"),
         ("username LIKE '%99'", "20"),
         ("username LIKE 'NAME%'", "0"),
-        ("username ILIKE 'NAME-0019%'", "100"),
+        ("username ILIKE 'NAME-0019%'", "10"),
         ("starts_with(username, 'name-0000')", "10"),
         ("user_id = 'u00007'", "1"),
         ("user_id = 'u99999'", "0"),

@@ -208,7 +208,10 @@ async fn serve<S>(
     let peer = client.address();
     let service = service_fn(move |request: Request<Incoming>| {
         let (app, client) = (Arc::clone(&app), client.clone());
-        async move { Ok::<Response<ResponseBody>, std::convert::Infallible>(app.answer(client, request).await) }
+        // Boxed: what answers a call is large, and would stay in memory beside its body for as long as that is read.
+        Box::pin(
+            async move { Ok::<Response<ResponseBody>, std::convert::Infallible>(app.answer(client, request).await) },
+        )
     });
     let connection = server.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);

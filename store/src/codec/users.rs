@@ -97,6 +97,11 @@ pub fn user_last_login_key(user: &UserId) -> Vec<u8> {
     [LOGINS, user.as_str().as_bytes()].concat()
 }
 
+/// When all users last logged in, by id.
+pub fn user_last_login_range() -> KeyRange {
+    KeyRange::prefix(LOGINS)
+}
+
 /// The key of an API key's record.
 pub fn api_key_key(key_id: &str) -> Vec<u8> {
     [API_KEYS, key_id.as_bytes()].concat()

@@ -13,13 +13,15 @@ use tokio::sync::{oneshot, watch};
 
 use super::background_sync::BackgroundSync;
 use super::disk_guard::DiskGuard;
-use super::group::{Group, Remembered};
+use super::group::{Group, Remembered, Tell};
 use super::hot_counts::HotCounts;
 use super::left_owners::LeftOwners;
 use super::manifest::ManifestChanges;
 use super::queue::{Answer, Queue, Request};
-use super::{CommitError, CommitListener, CommitSettings, Committed, FreeSpace, PreparedCommit, committed_seq};
-use crate::ids::{CommitSeq, Partition, TableId};
+use super::{
+    Changed, CommitError, CommitListener, CommitSettings, Committed, FreeSpace, PreparedCommit, committed_seq,
+};
+use crate::ids::{CommitSeq, TableId};
 use crate::kv::{Durability, KvError, StorageBackend};
 
 /// Orders commits and makes them durable. See [the module](super) for how.
@@ -267,8 +269,12 @@ impl Worker {
         let mut places = Vec::with_capacity(group.len());
         let bytes = group.iter().map(|request| request.commit.byte_size() as u64).sum();
         let room = self.guard.room(bytes);
-        // Noted whether or not anybody wants to know yet: that is asked when the group is published.
-        let tell = self.shared.listener.get().is_some();
+        // The partitions are noted whether or not anybody wants to know yet: that is asked when the group is published.
+        let tell = match self.shared.listener.get() {
+            None => Tell::Nothing,
+            Some(listener) if listener.wants_changes() => Tell::Entries,
+            Some(_) => Tell::Partitions,
+        };
         let remembered = Remembered {
             dropped: &mut self.dropped,
             left: &mut self.left,
@@ -304,10 +310,10 @@ impl Worker {
             Some(background_sync) => background_sync.wrote(),
             None => self.metrics.sync_seconds.record(started.elapsed()),
         }
-        self.last_seq = last_seq;
+        let after = std::mem::replace(&mut self.last_seq, last_seq);
         self.shared.log_bytes.fetch_add(logged.bytes, Ordering::AcqRel);
         self.shared.published.send_modify(|published| published.seq = last_seq);
-        self.tell(&logged.partitions, last_seq);
+        self.tell(&logged.changes, after, last_seq);
         self.metrics.groups.increment(1);
         self.metrics.group_size.record(accepted.len() as f64);
         self.metrics.commits.increment(accepted.len() as u64);
@@ -318,11 +324,11 @@ impl Worker {
     }
 
     /// Tells the listener of a group that was published.
-    fn tell(&self, partitions: &[Partition], last_seq: CommitSeq) {
+    fn tell(&self, changes: &[Changed], after: CommitSeq, last_seq: CommitSeq) {
         let Some(listener) = self.shared.listener.get() else { return };
         // Publishing comes before asking, for every thread: see `CommitListener`.
         fence(Ordering::SeqCst);
-        listener.committed(if listener.wants_partitions() { partitions } else { &[] }, last_seq);
+        listener.committed(if listener.wants_changes() { changes } else { &[] }, after, last_seq);
     }
 }
 

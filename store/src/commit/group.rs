@@ -1,13 +1,14 @@
 //! A group of commits on its way into one batch.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::disk_guard::Room;
 use super::dropped::drop_segments;
 use super::hot_counts::HotCounts;
 use super::left_owners::LeftOwners;
 use super::manifest::{ManifestChanges, MarkLists, change_segments};
-use super::{ColdPlace, CommitError, Expected, Fence, PreparedCommit, RowChange, RowOp, Unique, position};
+use super::{Changed, ColdPlace, CommitError, Expected, Fence, PreparedCommit, RowChange, RowOp, Unique, position};
 use crate::codec::{
     ChangeOp, ChangeRef, EntryHeader, Mark, PrimaryKey, RowHeader, encode_entry, mark_key, segment_key, write_log_key,
     write_row_key,
@@ -47,21 +48,36 @@ pub(super) struct Group<'a> {
 /// What the log entries of a group are about.
 #[derive(Default)]
 pub(super) struct Logged {
-    /// The partitions that were changed, if they are to be told; none twice in a row.
-    pub(super) partitions: Vec<Partition>,
+    /// What was changed, if it is to be told.
+    pub(super) changes: Vec<Changed>,
     /// Bytes of the entries with their keys.
     pub(super) bytes: u64,
-    tell: bool,
+    tell: Tell,
 }
 
+/// What is noted for a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Tell {
+    /// Nothing: there is none.
+    #[default]
+    Nothing,
+    /// The partitions: somebody may listen when the group is published.
+    Partitions,
+    /// The entries, too.
+    Entries,
+}
+
+/// Larger entries are not kept for a listener.
+const MAX_TOLD_BYTES: usize = 64 * 1024;
+
 impl<'a> Group<'a> {
-    /// An empty group that follows the commit `last_seq`. With `tell`, it notes the partitions that it changes.
+    /// An empty group that follows the commit `last_seq`.
     pub(super) fn new(
         backend: &'a dyn StorageBackend,
         remembered: Remembered<'a>,
         room: Room,
         last_seq: CommitSeq,
-        tell: bool,
+        tell: Tell,
     ) -> Self {
         let (overlay, marked, mark_lists) = (HashMap::new(), HashSet::new(), MarkLists::default());
         let (batch, key) = (WriteBatch::new(), Vec::new());
@@ -298,10 +314,16 @@ impl<'a> Group<'a> {
         };
         write_log_key(&mut self.key, partition, seq);
         let before = self.batch.byte_size();
-        self.batch.put_with(Keyspace::Log, &self.key, |value| encode_entry(value, &header, changes));
+        let mut entry = None;
+        self.batch.put_with(Keyspace::Log, &self.key, |value| {
+            let start = value.len();
+            encode_entry(value, &header, changes);
+            let written = value.get(start..).filter(|written| written.len() <= MAX_TOLD_BYTES);
+            entry = written.filter(|_| self.logged.tell == Tell::Entries).map(Arc::from);
+        });
         self.logged.bytes += (self.batch.byte_size() - before) as u64;
-        if self.logged.tell && self.logged.partitions.last() != Some(partition) {
-            self.logged.partitions.push(partition.clone());
+        if self.logged.tell != Tell::Nothing {
+            self.logged.changes.push(Changed { partition: partition.clone(), commit_seq: seq, entry });
         }
     }
 }

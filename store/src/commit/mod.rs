@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 pub use change_log::{ChangeLog, LogError, LogPage};
 pub use committer::Committer;
-pub use listener::CommitListener;
+pub use listener::{Changed, CommitListener};
 pub use position::committed_seq;
 
 use crate::codec::{EncodedRow, PackedKeys, PrimaryKey, SegmentEntry};

@@ -95,6 +95,11 @@ pub trait Snapshot: Send + Sync + 'static {
         range: KeyRange,
         direction: Direction,
     ) -> Result<Box<dyn Cursor + '_>, KvError>;
+
+    /// A forward cursor for somebody who reads a large range once: it takes no room in caches from what others read again.
+    fn bulk_cursor(&self, keyspace: Keyspace, range: KeyRange) -> Result<Box<dyn Cursor + '_>, KvError> {
+        self.cursor(keyspace, range, Direction::Forward)
+    }
 }
 
 /// A position in a range of entries. See [`OwnedCursor`] for one that outlives its borrow of the snapshot.

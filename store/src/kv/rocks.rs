@@ -159,9 +159,12 @@ fn family_options(keyspace: Keyspace, settings: &RocksSettings, block_cache: &Ca
     let mut options = Options::default();
     options.set_block_based_table_factory(&table);
     options.set_level_compaction_dynamic_level_bytes(true);
-    // lz4 where data is young and often rewritten, zstd on the bottom level, where nearly all of it lies.
+    // lz4 where data is young and often rewritten, zstd on the bottom level, where nearly all of it lies. Rows of the hot
+    // tier stay young: they are read often, and leave for the cold tier.
     options.set_compression_type(DBCompressionType::Lz4);
-    options.set_bottommost_compression_type(DBCompressionType::Zstd);
+    if keyspace != Keyspace::Rows {
+        options.set_bottommost_compression_type(DBCompressionType::Zstd);
+    }
     match keyspace {
         Keyspace::Rows | Keyspace::Log => {
             options.set_write_buffer_size(settings.write_buffer_bytes);
@@ -269,6 +272,9 @@ impl StorageBackend for RocksBackend {
     }
 }
 
+/// Bytes that a bulk cursor reads of a table file in one go.
+const BULK_READAHEAD_BYTES: usize = MIB;
+
 /// Bytes of table files that are compacted in one go.
 const RECLAIMED_AT_ONCE: usize = 128 * MIB;
 
@@ -334,10 +340,28 @@ impl Snapshot for RocksSnapshot {
         range: KeyRange,
         direction: Direction,
     ) -> Result<Box<dyn Cursor + '_>, KvError> {
+        self.open_cursor(keyspace, range, direction, ReadOptions::default())
+    }
+
+    fn bulk_cursor(&self, keyspace: Keyspace, range: KeyRange) -> Result<Box<dyn Cursor + '_>, KvError> {
+        let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        options.set_readahead_size(BULK_READAHEAD_BYTES);
+        self.open_cursor(keyspace, range, Direction::Forward, options)
+    }
+}
+
+impl RocksSnapshot {
+    fn open_cursor(
+        &self,
+        keyspace: Keyspace,
+        range: KeyRange,
+        direction: Direction,
+        mut options: ReadOptions,
+    ) -> Result<Box<dyn Cursor + '_>, KvError> {
         let open = self.0.borrow_owner();
         let view = self.0.borrow_dependent();
         let (lower, upper) = range.half_open();
-        let mut options = ReadOptions::default();
         // Prefix filters answer "is there anything of this partition in this file?". They serve only a range within one
         // partition, and only forwards: RocksDB places a reverse iterator by the upper bound, whose prefix is another.
         let in_partition = keyspace.is_partitioned()

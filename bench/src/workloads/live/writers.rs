@@ -22,11 +22,12 @@ const CLIENTS: [usize; 1] = [64];
 const SUBSCRIPTIONS: [usize; 2] = [1_000, 100_000];
 /// As many as the server allows (`live.max_queries_per_call`).
 const CALL_QUERIES: usize = 100;
+const ROUNDS: u32 = 3;
 const LIMIT: &str = "no subscriptions";
 const ROLE: &str = "user";
 
-/// INSERTs beside subscriptions, between two halves of the same without any: subscribers that are idle are told so every
-/// second, which would be in the way.
+/// INSERTs beside subscriptions, in turns with the same without any, for which the subscriptions are ended: subscribers that
+/// are idle are told so every second, which would be in the way.
 pub(super) async fn live_writers(context: &mut Context) -> Result<()> {
     let server = start_server(context, &[]).await?;
     let namespace = context.args.namespace.clone();
@@ -41,7 +42,7 @@ pub(super) async fn live_writers(context: &mut Context) -> Result<()> {
         })
     };
     let window = context.args.window();
-    let half = Window { warmup: window.warmup / 2, measure: window.measure / 2 };
+    let part = Window { warmup: window.warmup / ROUNDS, measure: window.measure / ROUNDS };
     for clients in context.args.clients(&CLIENTS) {
         let traffic = Traffic {
             clients,
@@ -52,27 +53,30 @@ pub(super) async fn live_writers(context: &mut Context) -> Result<()> {
         };
         for subscriptions in context.args.live.subscriptions(&SUBSCRIPTIONS) {
             let mut pool = traffic.connect(server.url()).await?;
-            let mut without = Measurement::new();
-            without.merge(pool.slice(half).await);
-
-            let begin = Instant::now();
-            let calls = subscriptions.div_ceil(CALL_QUERIES);
-            let call = |call: usize| {
-                let queries = CALL_QUERIES.min(subscriptions - call * CALL_QUERIES);
-                (unconcerned(&namespace, call, queries, clients), Idle)
-            };
-            let streams = Streams::open(server.url(), calls, AT_ONCE, call).await?;
-            let found = live_queries(server.client()).await?;
-            if found != subscriptions as i64 {
-                return Err(BenchError::WrongAnswer(format!("{found} live queries where {subscriptions} are ready")));
+            let (mut with, mut without) = (Measurement::new(), Measurement::new());
+            for round in 1..=ROUNDS {
+                without.merge(pool.slice(part).await);
+                let begin = Instant::now();
+                let calls = subscriptions.div_ceil(CALL_QUERIES);
+                let call = |call: usize| {
+                    let queries = CALL_QUERIES.min(subscriptions - call * CALL_QUERIES);
+                    (unconcerned(&namespace, call, queries, clients), Idle)
+                };
+                let streams = Streams::open(server.url(), calls, AT_ONCE, call).await?;
+                let found = live_queries(server.client()).await?;
+                if found != subscriptions as i64 {
+                    let message = format!("{found} live queries where {subscriptions} are ready");
+                    return Err(BenchError::WrongAnswer(message));
+                }
+                eprintln!(
+                    "live-writers: {subscriptions} subscriptions in {:.2} s ({round} of {ROUNDS})",
+                    begin.elapsed().as_secs_f64()
+                );
+                with.merge(pool.slice(part).await);
+                streams.check()?;
+                streams.close().await;
+                wait_for_live_queries(server.client(), 0).await?;
             }
-            eprintln!("live-writers: {subscriptions} subscriptions in {:.2} s", begin.elapsed().as_secs_f64());
-            let with = pool.slice(window).await;
-            streams.check()?;
-            streams.close().await;
-            wait_for_live_queries(server.client(), 0).await?;
-
-            without.merge(pool.slice(half).await);
             let found = Contest { subject: with, limits: vec![(LIMIT, without)] };
             let name = format!("live-writers, {subscriptions} subscriptions");
             context.report(Record::Load(Box::new(LoadRecord::new(&name, clients, 1, &found))))?;

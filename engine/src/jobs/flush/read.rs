@@ -56,7 +56,7 @@ impl HotRows {
     /// The next rows; none when there are no more.
     pub(super) fn next(&mut self) -> Result<Option<RecordBatch>> {
         let Some(range) = self.rest.take() else { return Ok(None) };
-        let mut cursor = self.snapshot.cursor(Keyspace::Rows, range.clone(), Direction::Forward).map_err(from_store)?;
+        let mut cursor = self.snapshot.bulk_cursor(Keyspace::Rows, range.clone()).map_err(from_store)?;
         while let Some((key, value)) = cursor.item() {
             if self.decoder.len() == self.batch_rows || self.decoder.memory_size() >= BATCH_BYTES {
                 self.rest = Some(KeyRange::new(Bound::Included(key.to_vec()), range.end));

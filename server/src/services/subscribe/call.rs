@@ -1,13 +1,14 @@
 //! The live queries of one call, as one stream of frames.
 
 use std::{
+    collections::VecDeque,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
 
 use futures::{Stream, StreamExt, stream::SelectAll};
-use kalamdb_engine::{Error, Reason};
+use kalamdb_engine::{Error, IdleProgress, Reason};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
 
@@ -17,9 +18,17 @@ use super::{
 };
 use crate::{call::TraceId, errors};
 
-/// A call. The queries take turns; one that has nothing to say costs nothing.
+/// Queries without changes are told this often that there are none.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A call. The queries take turns; one that has nothing to say costs nothing, but to be told of with all others once a
+/// second.
 pub(super) struct LiveCall {
     feeds: SelectAll<FeedStream>,
+    idle: Vec<(u32, IdleProgress)>,
+    tick: Pin<Box<Sleep>>,
+    /// Of the last tick, to be sent before what the queries give from then on.
+    progress: VecDeque<Frame>,
     deadline: Option<Pin<Box<Sleep>>>,
     trace: TraceId,
     /// Why the last of those queries ended that have.
@@ -30,8 +39,13 @@ pub(super) struct LiveCall {
 impl LiveCall {
     pub(super) fn new(feeds: impl Iterator<Item = QueryFeed>, timeout: Option<Duration>, trace: TraceId) -> Self {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut idle = Vec::new();
+        let feeds = feeds.inspect(|feed| idle.push(feed.idle_progress())).map(QueryFeed::into_stream).collect();
         Self {
-            feeds: feeds.map(QueryFeed::into_stream).collect(),
+            feeds,
+            idle,
+            tick: Box::pin(sleep_until(Instant::now() + PROGRESS_INTERVAL)),
+            progress: VecDeque::new(),
             deadline: deadline.map(|deadline| Box::pin(sleep_until(deadline))),
             trace,
             last_end: None,
@@ -44,7 +58,21 @@ impl LiveCall {
         self.ended = true;
         self.deadline = None;
         self.feeds.clear();
+        self.idle = Vec::new();
         Poll::Ready(status.map(Err))
+    }
+
+    /// Looks at the queries that wait for changes, when it is time to.
+    fn tell_progress(&mut self, cx: &mut Context<'_>) {
+        while self.tick.as_mut().poll(cx).is_ready() {
+            self.progress.extend(self.idle.iter().filter_map(|(index, idle)| {
+                let (commit_seq, token) = idle.now()?;
+                let frame = Frame::Progress { query_index: *index, commit_seq: commit_seq.get(), token };
+                idle.note_sent(frame.message_len());
+                Some(frame)
+            }));
+            self.tick.as_mut().reset(Instant::now() + PROGRESS_INTERVAL);
+        }
     }
 }
 
@@ -62,6 +90,10 @@ impl Stream for LiveCall {
                 "The call was stopped at its deadline. Subscribe again with the last resume tokens, or without a deadline.",
             );
             return this.end(Some(errors::to_status(&error, this.trace)));
+        }
+        this.tell_progress(cx);
+        if let Some(frame) = this.progress.pop_front() {
+            return Poll::Ready(Some(Ok(frame)));
         }
         match this.feeds.poll_next_unpin(cx) {
             Poll::Pending => Poll::Pending,

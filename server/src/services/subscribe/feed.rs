@@ -5,7 +5,7 @@ use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 use futures::{Stream, stream};
-use kalamdb_engine::{CommitChanges, Error, LiveEnd, LiveEvent, LiveQuery};
+use kalamdb_engine::{CommitChanges, Error, IdleProgress, LiveEnd, LiveEvent, LiveQuery};
 use kalamdb_proto::v1::{
     LiveEnded, LiveProgress, LiveReady, LiveReset, LiveStarted, RowBatch, subscribe_response::Event,
 };
@@ -86,6 +86,11 @@ impl QueryFeed {
         }
     }
 
+    /// The place of the query in the request, and what tells of it while it has no events.
+    pub(super) fn idle_progress(&self) -> (u32, IdleProgress) {
+        (self.index, self.query.idle_progress())
+    }
+
     pub(super) fn into_stream(self) -> FeedStream {
         Box::pin(stream::unfold(Box::new(self), |mut feed| async move {
             let output = feed.output().await?;
@@ -131,7 +136,8 @@ impl QueryFeed {
             }
             let event = match self.next.take() {
                 Some(event) => event,
-                None => match self.query.next().await {
+                // Nothing is held back here, so that whoever serves the call may tell its progress.
+                None => match self.query.next_unless_idle().await {
                     Some(event) => event,
                     None => return Ok(None),
                 },

@@ -3,15 +3,20 @@
 use std::collections::VecDeque;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use kalamdb_engine::ResumeToken;
 use kalamdb_proto::v1::{SubscribeResponse, subscribe_response::Event};
 use prost::{
     Message,
-    encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len, uint32},
+    encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len, uint32, uint64},
 };
 
 /// Field numbers of `SubscribeResponse`.
 const QUERY_INDEX: u32 = 1;
 const CHANGES: u32 = 5;
+const PROGRESS: u32 = 6;
+/// And of `LiveProgress`.
+const COMMIT_SEQ: u32 = 1;
+const RESUME_TOKEN: u32 = 2;
 
 /// gRPC's header of a message: no compression, and the length.
 const HEADER_BYTES: usize = 5;
@@ -22,7 +27,7 @@ const SHARED_BYTES: usize = 16 * 1024;
 /// A `SubscribeResponse`.
 #[derive(Debug)]
 pub(super) enum Frame {
-    /// Any event but changes, and its length.
+    /// Any event, and its length.
     Event(Box<SubscribeResponse>, usize),
     /// Changes, from bytes that others send too.
     Changes {
@@ -30,6 +35,8 @@ pub(super) enum Frame {
         /// Each is one field `commits` of `LiveChanges`, with tag and length. Concatenated fields are a message.
         commits: Vec<Bytes>,
     },
+    /// A progress. Of all idle queries there is one each second, so it is written without any memory of its own.
+    Progress { query_index: u32, commit_seq: u64, token: ResumeToken },
 }
 
 impl Frame {
@@ -44,9 +51,12 @@ impl Frame {
         match self {
             Self::Event(_, length) => *length,
             Self::Changes { query_index, commits } => {
-                let index = if *query_index == 0 { 0 } else { uint32::encoded_len(QUERY_INDEX, query_index) };
                 let changes = length_of(commits);
-                index + key_len(CHANGES) + encoded_len_varint(changes as u64) + changes
+                index_len(*query_index) + key_len(CHANGES) + encoded_len_varint(changes as u64) + changes
+            }
+            Self::Progress { query_index, commit_seq, token } => {
+                let progress = progress_len(*commit_seq, token);
+                index_len(*query_index) + key_len(PROGRESS) + encoded_len_varint(progress as u64) + progress
             }
         }
     }
@@ -69,12 +79,23 @@ impl Frame {
                 let copied = commits.iter().map(Bytes::len).filter(|len| *len < SHARED_BYTES).sum::<usize>();
                 let buffer = written.reserve(head + copied);
                 put_header(buffer, header);
-                if query_index != 0 {
-                    uint32::encode(QUERY_INDEX, &query_index, buffer);
-                }
+                put_index(buffer, query_index);
                 encode_key(CHANGES, WireType::LengthDelimited, buffer);
                 encode_varint(changes as u64, buffer);
                 commits.into_iter().for_each(|commit| written.put(commit));
+            }
+            Self::Progress { query_index, commit_seq, token } => {
+                let buffer = written.reserve(HEADER_BYTES + length);
+                put_header(buffer, header);
+                put_index(buffer, query_index);
+                encode_key(PROGRESS, WireType::LengthDelimited, buffer);
+                encode_varint(progress_len(commit_seq, &token) as u64, buffer);
+                if commit_seq != 0 {
+                    uint64::encode(COMMIT_SEQ, &commit_seq, buffer);
+                }
+                encode_key(RESUME_TOKEN, WireType::LengthDelimited, buffer);
+                encode_varint(token.as_str().len() as u64, buffer);
+                buffer.put_slice(token.as_str().as_bytes());
             }
         }
         true
@@ -83,6 +104,23 @@ impl Frame {
 
 fn length_of(commits: &[Bytes]) -> usize {
     commits.iter().map(Bytes::len).sum()
+}
+
+/// Fields with the default value are left out.
+fn index_len(query_index: u32) -> usize {
+    if query_index == 0 { 0 } else { uint32::encoded_len(QUERY_INDEX, &query_index) }
+}
+
+fn put_index(buffer: &mut BytesMut, query_index: u32) {
+    if query_index != 0 {
+        uint32::encode(QUERY_INDEX, &query_index, buffer);
+    }
+}
+
+fn progress_len(commit_seq: u64, token: &ResumeToken) -> usize {
+    let seq = if commit_seq == 0 { 0 } else { uint64::encoded_len(COMMIT_SEQ, &commit_seq) };
+    let token = token.as_str().len();
+    seq + key_len(RESUME_TOKEN) + encoded_len_varint(token as u64) + token
 }
 
 fn put_header(buffer: &mut BytesMut, length: u32) {

@@ -1,6 +1,7 @@
 use std::{
     future::poll_fn,
     pin::{Pin, pin},
+    task::Poll,
 };
 
 use bytes::Bytes;
@@ -231,6 +232,48 @@ async fn queries_of_a_call_are_served_and_end_by_themselves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn idle_queries_of_a_call_are_told_how_far_they_are() {
+    let engine = with_table().await;
+    let mut client = Client::subscribe(&engine, [query("SUBSCRIBE TO t"), query("SUBSCRIBE TO t WHERE id = 1")]).await;
+    let mut at = [0; 2];
+    let mut ready = 0;
+    while ready < 2 {
+        if let (index, Event::Ready(event)) = client.event().await {
+            at[index as usize] = event.commit_seq;
+            ready += 1;
+        }
+    }
+    // It concerns one of them, and the other hears how far it is all the same.
+    run(&engine, "INSERT INTO app.t VALUES (2, 'x')").await;
+    let (mut changed, mut token) = (0, String::new());
+    while changed == 0 || token.is_empty() {
+        let SubscribeResponse { query_index, event } = client.next().await.expect("an event");
+        let last = &mut at[query_index as usize];
+        match event.unwrap() {
+            Event::Changes(changes) => {
+                assert_eq!((query_index, changed), (0, 0));
+                changed = changes.commits[0].commit_seq;
+                assert!(changed > *last, "a progress has overtaken the change");
+                *last = changed;
+            }
+            Event::Progress(progress) => {
+                assert!(progress.commit_seq >= *last);
+                *last = progress.commit_seq;
+                if query_index == 1 && changed > 0 && progress.commit_seq >= changed {
+                    token = progress.resume_token;
+                }
+            }
+            event => panic!("{event:?}"),
+        }
+    }
+    let mut resumed = query("SUBSCRIBE TO t WHERE id = 1");
+    resumed.resume_token = token;
+    let mut again = Client::subscribe(&engine, [resumed]).await;
+    assert!(matches!(again.event().await.1, Event::Started(_)));
+    assert!(matches!(again.event().await.1, Event::Ready(ready) if ready.commit_seq >= changed));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_is_dropped_leaves_nothing() {
     let engine = with_table().await;
     let mut client = Client::subscribe(&engine, [query("SUBSCRIBE TO t"), query("SUBSCRIBE TO t")]).await;
@@ -294,6 +337,19 @@ async fn changes_are_held_back_to_come_together() {
     assert_eq!(client.commits().await.len(), 5);
 }
 
+/// There can be a hundred thousand of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_that_waits_is_small() {
+    let engine = with_table().await;
+    let queries = api(&engine).queries(&context(None), request([query("SUBSCRIBE TO t")])).await.unwrap();
+    for (query, delay) in queries {
+        let feed = QueryFeed::new(query, 0, delay, 7, context(None).trace).into_stream();
+        let bytes = size_of_val(&*feed);
+        println!("a query that waits: {bytes} bytes");
+        assert!(bytes <= 2_048, "{bytes} bytes");
+    }
+}
+
 /// Bytes that a frame is sent as.
 fn written(frame: Frame) -> (Vec<u8>, usize) {
     let mut written = Written::default();
@@ -331,6 +387,33 @@ fn shared_bytes_make_a_message() {
     let (bytes, _) = written(Frame::event(2, event.clone()));
     let message = SubscribeResponse { query_index: 2, event: Some(event) };
     assert_eq!(bytes[5..], message.encode_to_vec());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_progress_is_the_message_that_it_stands_for() {
+    let engine = with_table().await;
+    let queries = api(&engine).queries(&context(None), request([query("SUBSCRIBE TO t")])).await.unwrap();
+    let (mut live, _) = queries.into_iter().next().unwrap();
+    let idle = live.idle_progress();
+    assert!(idle.now().is_none(), "it has not begun");
+    let token = loop {
+        let mut next = pin!(live.next_unless_idle());
+        let told = poll_fn(|cx| match next.as_mut().poll(cx) {
+            Poll::Ready(_) => Poll::Ready(None),
+            Poll::Pending => idle.now().map_or(Poll::Pending, |(_, token)| Poll::Ready(Some(token))),
+        });
+        if let Some(token) = told.await {
+            break token;
+        }
+    };
+    assert!(idle.now().is_none(), "it waits no longer");
+    for (query_index, commit_seq) in [(0, 0), (0, 5), (3, 0), (300, u64::MAX)] {
+        let (bytes, pieces) = written(Frame::Progress { query_index, commit_seq, token });
+        let progress = v1::LiveProgress { commit_seq, resume_token: token.as_str().to_owned() };
+        let message = SubscribeResponse { query_index, event: Some(Event::Progress(progress)) };
+        assert_eq!((&bytes[5..], pieces), (message.encode_to_vec().as_slice(), 1));
+        assert_eq!(bytes[..5], [&[0][..], &u32::try_from(bytes.len() - 5).unwrap().to_be_bytes()].concat());
+    }
 }
 
 #[tokio::test]
