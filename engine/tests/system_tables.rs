@@ -104,6 +104,7 @@ async fn information_schema_is_the_standards() {
     );
     let system = ana.rows("SELECT table_name FROM information_schema.tables WHERE table_type = 'SYSTEM' AND table_schema = 'system' ORDER BY 1").await;
     let tables = [
+        "api_keys",
         "audit",
         "columns",
         "jobs",
@@ -114,6 +115,7 @@ async fn information_schema_is_the_standards() {
         "storages",
         "table_schemas",
         "tables",
+        "users",
     ];
     assert_eq!(system, tables.map(|name| vec![name.to_owned()]));
     let described =
