@@ -341,9 +341,10 @@ async fn changes_are_held_back_to_come_together() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_query_that_waits_is_small() {
     let engine = with_table().await;
-    let queries = api(&engine).queries(&context(None), request([query("SUBSCRIBE TO t")])).await.unwrap();
+    let context = context(None);
+    let queries = api(&engine).queries(&context, request([query("SUBSCRIBE TO t")])).await.unwrap();
     for (query, delay) in queries {
-        let feed = QueryFeed::new(query, 0, delay, 7, context(None).trace).into_stream();
+        let feed = QueryFeed::new(query, 0, delay, 7, context.trace, Arc::clone(&context.grant)).into_stream();
         let bytes = size_of_val(&*feed);
         println!("a query that waits: {bytes} bytes");
         assert!(bytes <= 2_048, "{bytes} bytes");
