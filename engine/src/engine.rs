@@ -34,7 +34,7 @@ use crate::{
     live::{LiveCounters, LiveHub},
     session::Session,
     settings::{EngineSettings, SettingInfo, StorageSettings},
-    storage::{StorageParts, Storages},
+    storage::{StorageParts, Storages, TargetRoots},
     users::{ActivityWriter, Removal, Users},
 };
 
@@ -419,6 +419,7 @@ fn storage_parts(
         local: data_dir.as_ref().map(|dir| dir.join("storage")),
         data_dir,
         roots: settings.storage_roots.clone(),
+        target_roots: TargetRoots { export: settings.export_roots.clone(), backup: settings.backup_roots.clone() },
         settings: StoreSettings {
             request_timeout: Duration::from_secs(settings.storage_request_timeout_s),
             max_retries: settings.storage_max_retries,

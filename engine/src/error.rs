@@ -86,6 +86,8 @@ reasons! {
     InvalidStorage = "INVALID_STORAGE" => InvalidRequest,
     StorageDenied = "STORAGE_DENIED" => FailedPrecondition,
     StorageKeyMissing = "STORAGE_KEY_MISSING" => FailedPrecondition,
+    PathNotAllowed = "PATH_NOT_ALLOWED" => PermissionDenied,
+    FileExists = "FILE_EXISTS" => AlreadyExists,
     JobNotFound = "JOB_NOT_FOUND" => NotFound,
     UserNotFound = "USER_NOT_FOUND" => NotFound,
     UserExists = "USER_EXISTS" => AlreadyExists,

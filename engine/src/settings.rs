@@ -66,6 +66,10 @@ pub struct EngineSettings {
     pub stream_expiry_interval_ms: u64,
     /// Folders below which FILESYSTEM storages may be. Default: none but the folder `storage` of the data directory.
     pub storage_roots: Vec<PathBuf>,
+    /// Folders below which EXPORT may write; of each, role user has `users/<its id>`. Default: none.
+    pub export_roots: Vec<PathBuf>,
+    /// Folders below which backups may be. Default: none.
+    pub backup_roots: Vec<PathBuf>,
     /// The key that the credentials of storages are encrypted with; without one, no storage can have any. Default: none.
     pub storage_secret_key: Option<SecretKey>,
     /// How long one request to a storage may take, and the check of a new one. Default: 30.
@@ -286,6 +290,8 @@ impl Default for EngineSettings {
             plan_cache_entries: 1_024,
             stream_expiry_interval_ms: 5_000,
             storage_roots: Vec::new(),
+            export_roots: Vec::new(),
+            backup_roots: Vec::new(),
             storage_secret_key: None,
             storage_request_timeout_s: 30,
             storage_max_retries: 5,

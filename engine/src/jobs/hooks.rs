@@ -3,6 +3,7 @@
 use std::{fmt::Debug, sync::Arc};
 
 use kalamdb_store::segment::SegmentStores;
+use object_store::ObjectStore;
 
 /// A point of a flush, a compaction or a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -92,6 +93,11 @@ pub trait JobHooks: Send + Sync + Debug + 'static {
     /// Called once, with the storages that jobs write to and queries read from; what it answers takes their place.
     fn stores(&self, stores: Arc<dyn SegmentStores>) -> Arc<dyn SegmentStores> {
         stores
+    }
+
+    /// Called with the place that an export or a backup is written to or read from; what it answers takes its place.
+    fn target(&self, store: Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
+        store
     }
 }
 

@@ -17,6 +17,8 @@ pub(crate) mod dml;
 mod info;
 mod place;
 mod record;
+#[allow(dead_code, unused_imports, reason = "taken away with the first statement that names a place")]
+mod target;
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -48,6 +50,8 @@ use crate::{
 
 pub use info::StorageInfo;
 use record::{Storage, StorageRecord};
+#[allow(unused_imports)]
+pub(crate) use target::{Target, TargetPlace, TargetRoots, TargetUse};
 
 /// The id of the built-in storage.
 pub(crate) const LOCAL: StorageId = StorageId::new(0);
@@ -62,6 +66,8 @@ pub(crate) struct Storages {
     state: ArcSwap<State>,
     opener: StoreOpener,
     secret_key: Option<SecretKey>,
+    target_roots: TargetRoots,
+    data_dir: Option<PathBuf>,
     catalog: Catalog,
     committer: Committer,
     env: Arc<dyn Env>,
@@ -76,6 +82,8 @@ pub(crate) struct StorageParts {
     pub(crate) data_dir: Option<PathBuf>,
     /// Folders below which FILESYSTEM storages may be; empty: below `local` only.
     pub(crate) roots: Vec<PathBuf>,
+    /// Folders below which exports and backups may be.
+    pub(crate) target_roots: TargetRoots,
     pub(crate) settings: StoreSettings,
     pub(crate) secret_key: Option<SecretKey>,
     pub(crate) catalog: Catalog,
@@ -99,14 +107,25 @@ impl Storages {
     /// # Errors
     /// INVALID_REQUEST with a text for the operator when the folder of `local` cannot be used; CORRUPTION.
     pub(crate) fn load(snapshot: &dyn Snapshot, parts: StorageParts) -> Result<Arc<Self>> {
-        let StorageParts { local, data_dir, mut roots, settings, secret_key, catalog, committer, env, hooks } = parts;
+        let StorageParts {
+            local,
+            data_dir,
+            mut roots,
+            target_roots,
+            settings,
+            secret_key,
+            catalog,
+            committer,
+            env,
+            hooks,
+        } = parts;
         let (local_store, local_uri) = open_local(local.as_ref())?;
         if roots.is_empty() {
             roots.extend(local.clone());
         }
         let roots = FolderRoots::new(roots);
-        let roots = match (data_dir, local) {
-            (Some(data_dir), Some(local)) => roots.with_data_dir(data_dir, local),
+        let roots = match (data_dir.clone(), local) {
+            (Some(data_dir), Some(local)) => roots.with_data_dir(data_dir, Some(local)),
             _ => roots,
         };
         let mut state = State { by_id: BTreeMap::new(), next_id: LOCAL.get() + 1, unneeded: Vec::new() };
@@ -134,7 +153,8 @@ impl Storages {
             state.next_id = u32::from_be_bytes(next);
         }
         let opener = StoreOpener::new(roots, settings);
-        Ok(Arc::new(Self { state: ArcSwap::from_pointee(state), opener, secret_key, catalog, committer, env, hooks }))
+        let state = ArcSwap::from_pointee(state);
+        Ok(Arc::new(Self { state, opener, secret_key, target_roots, data_dir, catalog, committer, env, hooks }))
     }
 
     /// The name of a definition's storage, for showing it.

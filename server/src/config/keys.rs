@@ -89,6 +89,15 @@ pub(crate) const KEYS: &[Key] = &[
         20,
         "How often a request to a storage is repeated that failed for a reason that can pass",
     ),
+    key(
+        "paths.export_roots",
+        "Folders below which EXPORT may write, the first for paths that are not absolute; of each, users have users/<id> \
+         only. Empty: EXPORT writes to storages only",
+    ),
+    key(
+        "paths.backup_roots",
+        "Folders below which backups may be, the first for paths that are not absolute. Empty: backups are in storages only",
+    ),
     secret(
         "auth.jwt_secret",
         "Text that tokens of algorithm HS256 are signed with, 32 bytes at least; empty: no such tokens",

@@ -23,7 +23,8 @@ pub use layers::Flag;
 pub use sections::{
     AuditSection, AuthSection, BackendName, ClientAuth, ClientIdentity, CompactionSection, Config, CorsSection,
     DurabilityName, FlushSection, JwtAlgorithm, LimitsSection, LiveSection, LogFormat, LogSection, MetricsAccess,
-    QuerySection, RoleName, SecretText, ServerSection, ShutdownSection, StorageSection, TlsSection, UnknownUsers,
+    PathsSection, QuerySection, RoleName, SecretText, ServerSection, ShutdownSection, StorageSection, TlsSection,
+    UnknownUsers,
 };
 pub(crate) use validate::{is_local_url, parse_level};
 

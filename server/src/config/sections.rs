@@ -16,6 +16,7 @@ const MIB: usize = 1024 * 1024;
 pub struct Config {
     pub server: ServerSection,
     pub storage: StorageSection,
+    pub paths: PathsSection,
     pub auth: AuthSection,
     pub tls: TlsSection,
     pub limits: LimitsSection,
@@ -129,6 +130,14 @@ impl Default for StorageSection {
             max_retries: 5,
         }
     }
+}
+
+/// `[paths]`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each key is documented once, in `keys`")]
+pub struct PathsSection {
+    pub export_roots: Vec<String>,
+    pub backup_roots: Vec<String>,
 }
 
 /// `[auth]`.
@@ -615,6 +624,8 @@ impl Config {
             plan_cache_entries: self.query.plan_cache_entries,
             stream_expiry_interval_ms: self.storage.stream_expiry_interval_ms,
             storage_roots: self.storage.roots.iter().map(PathBuf::from).collect(),
+            export_roots: self.paths.export_roots.iter().map(PathBuf::from).collect(),
+            backup_roots: self.paths.backup_roots.iter().map(PathBuf::from).collect(),
             // Checked before; an empty one is none.
             storage_secret_key: SecretKey::from_base64(self.storage.secret_key.expose()).ok(),
             storage_request_timeout_s: self.storage.request_timeout_s,

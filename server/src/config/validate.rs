@@ -1,6 +1,10 @@
 //! Checks beyond types: ranges, and what fits together.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::Path};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Component, Path},
+};
 
 use figment::value::Value;
 use http::Uri;
@@ -60,6 +64,15 @@ pub(super) fn validate(config: &Config, sources: &BTreeMap<String, Source>) -> V
             failed("storage.roots", format!("\"{root}\" is not an absolute path, such as /srv/kalamdb"));
         }
     }
+    for (key, roots) in
+        [("paths.export_roots", &config.paths.export_roots), ("paths.backup_roots", &config.paths.backup_roots)]
+    {
+        for root in roots {
+            if !is_plain_folder(Path::new(root)) {
+                failed(key, format!("\"{root}\" is not an absolute path without '..', such as /srv/kalamdb"));
+            }
+        }
+    }
     let secret_key = config.storage.secret_key.expose();
     if !secret_key.is_empty()
         && let Err(reason) = SecretKey::from_base64(secret_key)
@@ -89,6 +102,10 @@ pub(super) fn validate(config: &Config, sources: &BTreeMap<String, Source>) -> V
         }
     }
     errors
+}
+
+fn is_plain_folder(path: &Path) -> bool {
+    path.is_absolute() && !path.components().any(|part| part == Component::ParentDir)
 }
 
 /// The filter that `log.level` describes. A level alone is KalamDB's own; libraries then log only what is wrong.

@@ -57,7 +57,7 @@ fn of_the_data_directory_only_the_storage_folder() {
     let base = temp.path().canonicalize().unwrap();
     let own = base.join("data/storage");
     fs::create_dir_all(&own).unwrap();
-    let roots = FolderRoots::new(vec![base.clone()]).with_data_dir(base.join("data"), own.clone());
+    let roots = FolderRoots::new(vec![base.clone()]).with_data_dir(base.join("data"), Some(own.clone()));
     assert!(roots.make(&own.join("x")).is_ok());
     assert!(roots.make(&base.join("beside")).is_ok());
     let error = roots.make(&base.join("data/rocksdb")).unwrap_err();
