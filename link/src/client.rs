@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+#[cfg(feature = "arrow")]
+use arrow_flight::flight_service_client::FlightServiceClient;
 use kalamdb_proto::v1::{
     admin_service_client::AdminServiceClient, auth_service_client::AuthServiceClient,
     flush_service_client::FlushServiceClient, query_service_client::QueryServiceClient,
@@ -92,6 +94,9 @@ macro_rules! bounded {
 }
 
 bounded! { QueryServiceClient FlushServiceClient AdminServiceClient AuthServiceClient SubscribeServiceClient }
+
+#[cfg(feature = "arrow")]
+bounded! { FlightServiceClient }
 
 impl Limits {
     pub(crate) fn apply<C: Bounded>(&self, client: C) -> C {
@@ -279,6 +284,12 @@ impl Client {
         self.shared.settings.default_timeout()
     }
 
+    /// The greatest message that is sent.
+    #[cfg(feature = "arrow")]
+    pub(crate) fn max_send_bytes(&self) -> usize {
+        self.shared.settings.limits().max_send_bytes
+    }
+
     pub(crate) fn retry_policy(&self) -> &RetryPolicy {
         self.shared.settings.retry_policy()
     }
@@ -335,6 +346,32 @@ impl Client {
         .await
     }
 
+    /// Makes a call whose message is a stream. It is made once, since nobody can say how much of the stream is left, and may
+    /// take as long as the stream does.
+    #[cfg(feature = "arrow")]
+    pub(crate) async fn stream_call<Q, R, F>(
+        &self,
+        messages: Q,
+        call: impl FnOnce(Channel, Limits, Request<Q>) -> F,
+    ) -> Result<R>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        let Some(source) = self.context.identity.token_source() else {
+            return self.send(call, self.context.metadata.clone(), messages, None).await;
+        };
+        let token = source.token(|| self.anonymous()).await?;
+        let outcome = self.send(call, self.authorized(token.header.clone()), messages, None).await;
+        if let Err(error) = &outcome
+            && error.asks_for_another_token()
+        {
+            // For whoever tries again; this call cannot.
+            let renewed = source.token_after(Some(&token), || self.anonymous()).await;
+            drop(renewed);
+        }
+        outcome
+    }
+
     /// Makes one call, with a token that is valid. One that the server refuses is replaced by another once: a call
     /// without a valid credential has done nothing, so that any may be repeated.
     async fn attempt<Q, R, F>(
@@ -363,7 +400,7 @@ impl Client {
 
     async fn send<Q, R, F>(
         &self,
-        call: &impl Fn(Channel, Limits, Request<Q>) -> F,
+        call: impl FnOnce(Channel, Limits, Request<Q>) -> F,
         metadata: MetadataMap,
         message: Q,
         deadline: Option<Duration>,

@@ -43,6 +43,7 @@
 //! | [`Value`], [`SqlType`], [`FromValue`], [`IntoParams`] | values, exact for every SQL type, and conversions |
 //! | [`Rows`], [`Row`], [`StatementResult`], [`ResultStream`] | results |
 //! | [`Error`], [`ErrorKind`] | what went wrong, with the server's stable reason and the place in the statement |
+//! | [`Client::bulk_read`], [`Client::bulk_write`] | many rows as Arrow record batches, by Arrow Flight SQL |
 //! | [`FlushTable`], [`FlushAll`], [`FlushStream`] | moving rows to Parquet files, with progress |
 //! | [`Admin`] | namespaces, tables, users, storages, jobs, live queries, settings, the server itself |
 //! | [`Subscribe`], [`Subscription`], [`SubscriptionEvent`] | live queries: rows, then their changes |
@@ -59,6 +60,8 @@ mod auth;
 #[cfg(feature = "arrow")]
 mod batch;
 mod builder;
+#[cfg(feature = "arrow")]
+mod bulk;
 mod client;
 mod column;
 mod convert;
@@ -90,6 +93,8 @@ pub use auth::{Auth, CredentialKind, SessionTokens, UserIdentity, WhoAmI};
 #[cfg(feature = "arrow")]
 pub use batch::ArrowRows;
 pub use builder::ClientBuilder;
+#[cfg(feature = "arrow")]
+pub use bulk::{BulkRows, BulkTarget};
 pub use client::Client;
 pub use column::{Column, Columns, SqlType};
 pub use credential::AccessToken;
