@@ -47,6 +47,8 @@ pub(super) struct Core {
     pub(super) check: Notify,
     pub(super) flushes: Arc<Semaphore>,
     pub(super) compactions: Arc<Semaphore>,
+    pub(super) exports: Arc<Semaphore>,
+    pub(super) backups: Arc<Semaphore>,
 }
 
 /// What is asked of a job, beside its table and type.
@@ -83,6 +85,11 @@ impl Core {
 
     /// A job that waits.
     pub(super) fn new_job(&self, table: Option<JobTable>, order: Order) -> Arc<LiveJob> {
+        self.new_job_with(table, order, Vec::new())
+    }
+
+    /// A job that waits, with what else it was told.
+    pub(super) fn new_job_with(&self, table: Option<JobTable>, order: Order, details: Vec<String>) -> Arc<LiveJob> {
         Arc::new(LiveJob::new(JobRecord {
             id: JobId::new(self.ids.snowflake()),
             job_type: order.job_type,
@@ -90,6 +97,7 @@ impl Core {
             trigger: order.trigger,
             table,
             force: order.force,
+            details,
             resumes: order.resumes.map(|(id, _)| id),
             attempt: order.resumes.map_or(0, |(_, attempt)| attempt),
             result: None,
@@ -121,6 +129,8 @@ impl Core {
         let places = match job_type {
             JobType::Flush => &self.flushes,
             JobType::Compaction | JobType::Sweep => &self.compactions,
+            JobType::Export => &self.exports,
+            JobType::Backup | JobType::Restore => &self.backups,
         };
         let place = Arc::clone(places).try_acquire_owned().ok()?;
         Some(Slot { places: Arc::clone(places), place: Some(place) })

@@ -13,6 +13,9 @@ pub(super) struct Metrics {
     flushes: OfType,
     compactions: OfType,
     sweeps: OfType,
+    exports: OfType,
+    backups: OfType,
+    restores: OfType,
     flushed_rows: Counter,
     flushed_bytes: Counter,
     compacted_rows: Counter,
@@ -51,6 +54,9 @@ impl Metrics {
             flushes: of(JobType::Flush),
             compactions: of(JobType::Compaction),
             sweeps: of(JobType::Sweep),
+            exports: of(JobType::Export),
+            backups: of(JobType::Backup),
+            restores: of(JobType::Restore),
             flushed_rows: counter!("kalamdb_flushed_rows_total"),
             flushed_bytes: counter!("kalamdb_flushed_bytes_total"),
             compacted_rows: counter!("kalamdb_compacted_rows_total"),
@@ -65,6 +71,9 @@ impl Metrics {
             JobType::Flush => &self.flushes,
             JobType::Compaction => &self.compactions,
             JobType::Sweep => &self.sweeps,
+            JobType::Export => &self.exports,
+            JobType::Backup => &self.backups,
+            JobType::Restore => &self.restores,
         };
         of_type.ended.increment(1);
         of_type.seconds.record(took);

@@ -60,6 +60,12 @@ words! {
         Compaction = "compaction",
         /// Deletes files that nothing needs any more.
         Sweep = "sweep",
+        /// Writes the rows of a query to a file.
+        Export = "export",
+        /// Copies a namespace to a folder.
+        Backup = "backup",
+        /// Makes a namespace of a backup.
+        Restore = "restore",
     }
 }
 
@@ -121,7 +127,7 @@ pub struct JobTable {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct JobProgress {
-    /// Rows written to segments.
+    /// Rows written to segments, or to the file of an export.
     pub rows: u64,
     /// Size of the files written; of a sweep, of nothing.
     pub bytes: u64,
@@ -181,6 +187,9 @@ pub struct JobRecord {
     pub table: Option<JobTable>,
     /// Of a flush: whether it takes partitions of few rows too.
     pub force: bool,
+    /// What else it was told, each as `name=value`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<String>,
     /// The interrupted job whose work it does again.
     pub resumes: Option<JobId>,
     /// How many interrupted jobs came before it, each doing the work of the one before.
@@ -224,6 +233,7 @@ impl JobRecord {
         if let Some(resumes) = self.resumes {
             parameters.push(format!("resumes={resumes}"));
         }
+        parameters.extend(self.details.iter().cloned());
         parameters
     }
 }

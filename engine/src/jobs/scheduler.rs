@@ -193,7 +193,7 @@ fn dispatch(core: &Arc<Core>, shared: &Arc<Shared>) {
         // Counted at once: rows written from now on are for the next flush.
         let written = match waiting.work.job_type {
             JobType::Flush => core.triggers.begun(waiting.work.table, begun_us),
-            JobType::Compaction | JobType::Sweep => 0,
+            _ => 0,
         };
         let run = Run { core: Arc::clone(core), shared: Arc::clone(shared), waiting, begun_us, written };
         core.threads.spawn(run.run(slot));
@@ -224,7 +224,10 @@ impl Run {
                         match work.job_type {
                             JobType::Flush => flush::run(&shared, &core, &job, &mut slot, work.table, work.force).await,
                             JobType::Compaction => compaction::run(&shared, &core, &job, work.table, work.force).await,
-                            JobType::Sweep => Outcome::completed("There was nothing to do."),
+                            // Those are not queued.
+                            JobType::Sweep | JobType::Export | JobType::Backup | JobType::Restore => {
+                                Outcome::completed("There was nothing to do.")
+                            }
                         }
                     };
                     // Whatever is under way can be dropped: what is not committed exists for nobody.

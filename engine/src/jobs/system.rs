@@ -45,7 +45,10 @@ use crate::{
 /// How long closing waits for jobs to notice.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
-/// Flushes, compactions and sweeps of an engine.
+/// Exports at a time; further ones wait.
+const MAX_EXPORTS: usize = 4;
+
+/// Flushes, compactions, sweeps, exports and backups of an engine.
 pub(crate) struct Jobs {
     core: Arc<Core>,
     /// Set when the jobs are started.
@@ -109,6 +112,8 @@ impl Jobs {
             check: Notify::new(),
             flushes: Arc::new(Semaphore::new(concurrency)),
             compactions: Arc::new(Semaphore::new(1)),
+            exports: Arc::new(Semaphore::new(MAX_EXPORTS)),
+            backups: Arc::new(Semaphore::new(1)),
         };
         Ok(Self { core: Arc::new(core), shared: OnceLock::new() })
     }

@@ -15,6 +15,12 @@ pub enum JobType {
     Compaction,
     /// Deletes files that nobody needs any more.
     Sweep,
+    /// Writes the rows of a query to a file.
+    Export,
+    /// Copies a namespace to a folder.
+    Backup,
+    /// Makes a namespace of a backup.
+    Restore,
     /// A type that this version of the client does not know.
     Unknown,
 }
@@ -225,6 +231,9 @@ fn to_type(job_type: JobType) -> v1::JobType {
         JobType::Flush => v1::JobType::Flush,
         JobType::Compaction => v1::JobType::Compaction,
         JobType::Sweep => v1::JobType::Sweep,
+        JobType::Export => v1::JobType::Export,
+        JobType::Backup => v1::JobType::Backup,
+        JobType::Restore => v1::JobType::Restore,
         JobType::Unknown => v1::JobType::Unspecified,
     }
 }
@@ -279,6 +288,9 @@ fn job(job: v1::Job) -> Job {
         v1::JobType::Flush => JobType::Flush,
         v1::JobType::Compaction => JobType::Compaction,
         v1::JobType::Sweep => JobType::Sweep,
+        v1::JobType::Export => JobType::Export,
+        v1::JobType::Backup => JobType::Backup,
+        v1::JobType::Restore => JobType::Restore,
         v1::JobType::Unspecified => JobType::Unknown,
     };
     Job {

@@ -90,6 +90,9 @@ pub(crate) fn from_job_type(number: i32) -> Result<Option<JobType>, Error> {
         v1::JobType::Flush => Some(JobType::Flush),
         v1::JobType::Compaction => Some(JobType::Compaction),
         v1::JobType::Sweep => Some(JobType::Sweep),
+        v1::JobType::Export => Some(JobType::Export),
+        v1::JobType::Backup => Some(JobType::Backup),
+        v1::JobType::Restore => Some(JobType::Restore),
     })
 }
 
@@ -116,6 +119,9 @@ fn to_job_type(job_type: JobType) -> v1::JobType {
         JobType::Flush => v1::JobType::Flush,
         JobType::Compaction => v1::JobType::Compaction,
         JobType::Sweep => v1::JobType::Sweep,
+        JobType::Export => v1::JobType::Export,
+        JobType::Backup => v1::JobType::Backup,
+        JobType::Restore => v1::JobType::Restore,
     }
 }
 

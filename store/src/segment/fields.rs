@@ -88,7 +88,7 @@ pub fn restore_column(column: &ArrayRef, data_type: &DataType) -> Result<ArrayRe
     convert(column, data_type)
 }
 
-fn convert(column: &ArrayRef, data_type: &DataType) -> Result<ArrayRef, ArrowError> {
+pub(super) fn convert(column: &ArrayRef, data_type: &DataType) -> Result<ArrayRef, ArrowError> {
     if column.data_type() == data_type {
         return Ok(column.clone());
     }
@@ -97,7 +97,7 @@ fn convert(column: &ArrayRef, data_type: &DataType) -> Result<ArrayRef, ArrowErr
 
 /// The type that a file's column has for a stored type; `None` if it cannot be stored. Parquet's own interval has no
 /// nanoseconds and no signs, so an interval is a text, in the form that Arrow's casts write and read.
-fn file_type(stored: &DataType) -> Option<DataType> {
+pub(super) fn file_type(stored: &DataType) -> Option<DataType> {
     Some(match stored {
         DataType::Interval(_) => DataType::Utf8,
         DataType::List(element) => DataType::List(file_field(element)?),
