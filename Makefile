@@ -25,7 +25,7 @@ SECS ?= 600
 # Further arguments of `make bench`, `make cli`, `make slt`.
 ARGS ?=
 
-.PHONY: help setup build demo test lint bench bench-ids crash crash-flush s3-server live-oracle live-races live-kills slt cli
+.PHONY: help setup build demo test lint bench bench-ids crash crash-flush s3-server python-clients live-oracle live-races live-kills slt cli
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,7 +43,10 @@ demo: build ## Start a server, fill it, query it, restart it; at a terminal, end
 s3-server: setup ## Install the S3 server that the tests use, from PyPI.
 	@scripts/s3_server.sh --install
 
-test: build s3-server ## Run every test, and the demo without a terminal.
+python-clients: setup ## Install the Python clients that the tests use, from PyPI.
+	@scripts/python_clients.sh --install
+
+test: build s3-server python-clients ## Run every test, and the demo without a terminal.
 	@echo "==> unit, property, model and end-to-end tests"
 	@cargo test --workspace
 	@echo "==> the demo, without a terminal"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what building and testing KalamDB needs and this machine lacks: a C++ compiler and libclang for RocksDB, make,
-# pkg-config, Python with venv for the S3 server of the tests. Does nothing, and asks for nothing, when all is there.
+# pkg-config, Python with venv for what the tests need of it. Does nothing, and asks for nothing, when all is there.
 set -euo pipefail
 
 say() { printf '%s\n' "$*" >&2; }

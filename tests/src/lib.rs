@@ -7,6 +7,7 @@
 //! * [`issuer`] makes tokens as others do, right and wrong ones, and publishes keys.
 //! * [`tls`] makes certificates and encrypted connections.
 //! * [`oracle`] knows which rows must exist after a crash, from acknowledgements alone.
+//! * [`python`] runs scripts with the Arrow clients of Python.
 //! * [`s3`] starts a real S3 server.
 //! * [`slt`] runs sqllogictest files, with rows in either tier.
 //!
@@ -19,6 +20,7 @@ pub mod client;
 pub mod http;
 pub mod issuer;
 pub mod oracle;
+pub mod python;
 pub mod s3;
 pub mod server;
 pub mod slt;

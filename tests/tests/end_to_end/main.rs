@@ -23,6 +23,7 @@ mod limits;
 mod link;
 mod live;
 mod operation;
+mod python;
 mod raw_bytes;
 mod roles;
 mod rows;
