@@ -9,7 +9,7 @@ use clap::{CommandFactory, Parser, error::ErrorKind};
 use self::live::LiveArgs;
 use crate::{
     driver::Window,
-    workloads::{access::AccessWorkload, live::LiveWorkload},
+    workloads::{access::AccessWorkload, bulk::BulkWorkload, live::LiveWorkload},
 };
 
 const ABOUT: &str = "Load generator for KalamDB: throughput and latency of each workload, beside its physical limit";
@@ -81,6 +81,16 @@ Workloads (clients by default):
   users              makes 100,000 (--rows) users; SELECT of one by id, and of ten by the beginning of their names
                      (1, 16). Limit: the echo
   revocation         from ALTER USER … DISABLE and from REVOKE API KEY to the end of the user's live query
+  flight-read        all of 5,000,000 (--rows) rows of a SHARED table, all flushed, by Arrow Flight SQL (1). Limit: a bare
+                     arrow-flight server that streams the same batches from memory
+  flight-ingest      500,000 (--rows) rows by Arrow Flight SQL, in one atomic ingest, into a SHARED table, and into the
+                     partitions of 1,000 users in turn. Limit: a bare arrow-flight server that decodes and forgets them
+  export             EXPORT of the same table as flight-read to a Parquet file. Limit: arrow's Parquet writer alone, with
+                     the settings of segments, on the same rows in memory
+  backup             BACKUP DATABASE of it, once more where nothing has changed, and RESTORE, after which all rows are
+                     compared. Limit: copying the segment files
+  flight-memory      the server's memory while 10 clients (--clients) read all of it at once, above that of an idle server.
+                     Limit: the bare arrow-flight server's
   load-parquet FILE  writes a Parquet file of messages (id, conversation_id, user_id, role, content, created_at,
                      files_changed) into a USER table, each row as its user (32), reads every user's rows back and
                      compares them with the file. Limit: as insert, with as many rows an operation
@@ -90,7 +100,8 @@ Workloads (clients by default):
 
 The tables live in a namespace of their own (--namespace) and are dropped and made anew. With --server, insert needs a
 server with durability sync, insert-async one with async; idle, shutdown, live, the workloads of flushed rows (flush-users
-apart), auth-point-read, row-rules, users and revocation start servers of their own and cannot run.
+apart), auth-point-read, row-rules, users, revocation, flight-read, flight-ingest, export, backup and flight-memory start
+servers of their own and cannot run.
 
 Exit status: 0, 1 (a call failed or an answer was wrong), 2 (usage).";
 
@@ -167,6 +178,7 @@ pub(crate) enum Workload {
     Shutdown,
     Live(LiveWorkload),
     Access(AccessWorkload),
+    Bulk(BulkWorkload),
     Idle,
     LoadParquet(PathBuf),
     FlushUsers(PathBuf),
@@ -188,12 +200,13 @@ impl Workload {
                 | Self::Shutdown
                 | Self::Live(_)
                 | Self::Access(_)
+                | Self::Bulk(_)
                 | Self::Idle
         )
     }
 }
 
-const NAMED: [(&str, Workload); 28] = [
+const NAMED: [(&str, Workload); 33] = [
     ("point-read", Workload::PointRead),
     ("conversation-read", Workload::ConversationRead),
     ("insert", Workload::Insert),
@@ -221,6 +234,11 @@ const NAMED: [(&str, Workload); 28] = [
     ("row-rules", Workload::Access(AccessWorkload::RowRules)),
     ("users", Workload::Access(AccessWorkload::Users)),
     ("revocation", Workload::Access(AccessWorkload::Revocation)),
+    ("flight-read", Workload::Bulk(BulkWorkload::Read)),
+    ("flight-ingest", Workload::Bulk(BulkWorkload::Ingest)),
+    ("export", Workload::Bulk(BulkWorkload::Export)),
+    ("backup", Workload::Bulk(BulkWorkload::Backup)),
+    ("flight-memory", Workload::Bulk(BulkWorkload::Memory)),
     ("idle", Workload::Idle),
 ];
 
@@ -341,7 +359,7 @@ mod tests {
         assert!(parse(&["instert"]).unwrap().workloads().is_err());
         assert!(parse(&["flush-users"]).unwrap().workloads().is_err());
         for own in
-            ["idle", "cold-scan", "partitions-scan", "compaction", "flush", "shutdown", "live", "live-start", "users"]
+            ["idle", "cold-scan", "partitions-scan", "compaction", "flush", "shutdown", "live", "users", "flight-read"]
         {
             assert!(parse(&["--server", "http://[::1]:2900", own]).unwrap().workloads().is_err());
         }

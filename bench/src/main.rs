@@ -1,8 +1,8 @@
 //! `kalam-bench`: throughput and latency of KalamDB under load, beside what the machine allows.
 //!
 //! Closed-loop clients run a workload against a server over gRPC, and, in alternating slices of the same run, against
-//! the workload's physical limit: a bare tonic echo of the same bytes, a bare RocksDB put loop with group commit,
-//! DataFusion on the same rows in memory or on the same files. `kalam-bench --help` lists workloads and options.
+//! the workload's physical limit: a bare tonic echo of the same bytes, a bare arrow-flight server of the same batches, a
+//! bare RocksDB put loop with group commit, DataFusion on the same rows in memory or on the same files. `kalam-bench --help` lists workloads and options.
 //!
 //! * [`driver`]: clients, slices, histograms.
 //! * [`workloads`]: what is measured. [`limits`]: what it is compared with.
@@ -30,7 +30,7 @@ use clap::Parser;
 use crate::{
     args::{Args, Workload},
     error::{BenchError, Result},
-    limits::{broadcast, echo},
+    limits::{broadcast, echo, flight},
     workloads::Context,
 };
 
@@ -51,6 +51,12 @@ async fn main() -> ExitCode {
     }
     if let Some(script_file) = broadcast::subcommand_argument(std::env::args_os()) {
         return match broadcast::serve(&script_file).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&error),
+        };
+    }
+    if let Some(batches_file) = flight::subcommand_argument(std::env::args_os()) {
+        return match flight::serve(&batches_file).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => failed(&error),
         };

@@ -1,6 +1,7 @@
 //! What a run found: a table for people, one JSON object a line for programs.
 
 pub(crate) mod access;
+pub(crate) mod bulk;
 pub(crate) mod live;
 
 use std::{fs::OpenOptions, io::Write, path::Path};
@@ -10,6 +11,7 @@ use serde::Serialize;
 
 use self::{
     access::{RevocationRecord, RowRulesRecord, UsersRecord},
+    bulk::{BackupRecord, FlightMemoryRecord},
     live::{LiveMemoryRecord, LiveResumeRecord, LiveSoakRecord},
 };
 use crate::{
@@ -30,6 +32,8 @@ pub(crate) enum Record {
     RowRules(RowRulesRecord),
     Users(UsersRecord),
     Revocation(RevocationRecord),
+    Backup(BackupRecord),
+    FlightMemory(FlightMemoryRecord),
 }
 
 /// A workload under load. Times are in microseconds.
@@ -172,7 +176,9 @@ impl Record {
             | Self::LiveSoak(_)
             | Self::RowRules(_)
             | Self::Users(_)
-            | Self::Revocation(_) => 0,
+            | Self::Revocation(_)
+            | Self::Backup(_)
+            | Self::FlightMemory(_) => 0,
         }
     }
 
@@ -220,6 +226,8 @@ impl Record {
             Self::RowRules(added) => added.summary(),
             Self::Users(users) => users.summary(),
             Self::Revocation(revocation) => revocation.summary(),
+            Self::Backup(backup) => backup.summary(),
+            Self::FlightMemory(memory) => memory.summary(),
         }
     }
 }

@@ -158,6 +158,16 @@ impl Server {
         self.process.as_mut().ok_or_else(given)
     }
 
+    /// Ends a server that was started here, and starts it again on its data; it has another address then.
+    pub(crate) async fn restart(&mut self) -> Result<()> {
+        let process = self.process()?;
+        process.restart().await?;
+        let url = process.endpoint();
+        let Self { url, client, .. } = Self::connect(url, String::new()).await?;
+        (self.url, self.client) = (url, client);
+        Ok(())
+    }
+
     /// Where a server that was started here keeps its data.
     pub(crate) fn data_dir(&self) -> Option<&Path> {
         self.process.as_ref().map(ServerProcess::data_dir)

@@ -19,7 +19,7 @@ use crate::error::{BenchError, Result};
 /// The hidden subcommand; its one argument is the file with the encoded response.
 const SUBCOMMAND: &str = "echo-server";
 /// The largest message either side takes, as large as the database allows or larger.
-pub(super) const MAX_MESSAGE_BYTES: usize = 64 << 20;
+pub(crate) const MAX_MESSAGE_BYTES: usize = 64 << 20;
 
 /// The echo server's process; it ends when this is dropped.
 pub(crate) struct EchoServer(ServerChild);

@@ -4,5 +4,6 @@ pub(crate) mod broadcast;
 mod child;
 pub(crate) mod datafusion;
 pub(crate) mod echo;
+pub(crate) mod flight;
 pub(crate) mod parquet;
 pub(crate) mod rocks;

@@ -1,6 +1,11 @@
 //! arrow's Parquet writer alone, with the properties of segment files, on rows that are in memory or in files.
 
-use std::{fs::File, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use arrow::{
     array::RecordBatch,
@@ -108,6 +113,14 @@ fn rewrite_all(files: &[PathBuf]) -> Result<u64, ParquetError> {
         writer.into_inner()?;
     }
     Ok(rows)
+}
+
+/// Rows of a Parquet file, as its footer says.
+pub(crate) fn file_rows(path: &Path) -> Result<u64> {
+    let file = File::open(path).map_err(BenchError::io(format!("cannot open {}", path.display())))?;
+    let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())
+        .map_err(|error| BenchError::WrongAnswer(format!("{} is no Parquet file: {error}", path.display())))?;
+    Ok(metadata.metadata().file_metadata().num_rows().unsigned_abs())
 }
 
 fn with_views(schema: &Schema) -> SchemaRef {

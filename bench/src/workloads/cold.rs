@@ -28,6 +28,8 @@ const NO_COMPACTION: [(&str, &str); 1] = [("compaction.automatic", "false")];
 /// How long background work may take until the server is quiet.
 const QUIET_LIMIT: Duration = Duration::from_secs(600);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// Rows that are flushed at a time while a table is filled.
+const FLUSH_ROWS: u64 = 500_000;
 
 /// A server of a workload's own.
 pub(super) struct ColdServer {
@@ -39,6 +41,26 @@ impl ColdServer {
     pub(super) async fn start(context: &Context, settings: &[(&str, &str)]) -> Result<Self> {
         let server = Server::start_with(Durability::Sync, &context.folder(), settings).await?;
         Ok(Self { server, namespace: context.args.namespace.clone() })
+    }
+
+    /// A server with a table of so many rows, all of them flushed.
+    pub(super) async fn with_flushed(
+        context: &Context,
+        settings: &[(&str, &str)],
+        table: &str,
+        rows: u64,
+    ) -> Result<Self> {
+        let cold = Self::start(context, settings).await?;
+        cold.create(table).await?;
+        let mut progress = Progress::new("filling and flushing".to_owned(), "rows", rows);
+        for from in (0..rows).step_by(FLUSH_ROWS as usize) {
+            let to = rows.min(from + FLUSH_ROWS);
+            cold.insert(table, rows, from..to).await?;
+            cold.flush(table).await?;
+            progress.add(to - from);
+        }
+        cold.quiet().await?;
+        Ok(cold)
     }
 
     pub(super) fn url(&self) -> String {
@@ -65,7 +87,7 @@ impl ColdServer {
     }
 
     /// Makes a USER table of messages anew; its name is [`USER_TABLE`].
-    async fn create_user_table(&self) -> Result<()> {
+    pub(super) async fn create_user_table(&self) -> Result<()> {
         let batch = data::create_messages(&self.namespace);
         self.client().execute_batch(batch, ()).await.map_err(BenchError::client("making a table")).map(drop)
     }

@@ -1,6 +1,7 @@
 //! What can be measured, and what the workloads have in common.
 
 pub(crate) mod access;
+pub(crate) mod bulk;
 mod cold;
 mod idle;
 pub(crate) mod live;
@@ -38,12 +39,14 @@ pub(crate) struct Context {
     pub(crate) records: Vec<Record>,
     /// The table of the last scan of flushed rows, for the next one.
     scanned: Option<cold::scan::ScannedTable>,
+    /// The table of the last read in bulk, for the next one.
+    bulk: Option<bulk::table::BulkTable>,
 }
 
 impl Context {
     pub(crate) fn new(args: Args) -> Self {
         let servers = Servers::new(args.server.clone(), args.namespace.clone(), args.dir.clone());
-        Self { args, servers, records: Vec::new(), scanned: None }
+        Self { args, servers, records: Vec::new(), scanned: None, bulk: None }
     }
 
     /// Runs one workload and reports what it finds.
@@ -68,6 +71,7 @@ impl Context {
             Workload::Shutdown => cold::shutdown::shutdown(self).await,
             Workload::Live(workload) => live::run(self, *workload).await,
             Workload::Access(workload) => access::run(self, *workload).await,
+            Workload::Bulk(workload) => bulk::run(self, *workload).await,
             Workload::Idle => idle::idle(self).await,
             Workload::LoadParquet(file) => load::load_parquet(self, file).await,
         }

@@ -49,7 +49,7 @@ pub(in crate::workloads) async fn flush(context: &mut Context) -> Result<()> {
 }
 
 /// Records one operation that took so long.
-pub(super) fn note(measurement: &mut Measurement, took: std::time::Duration) {
+pub(in crate::workloads) fn note(measurement: &mut Measurement, took: std::time::Duration) {
     measurement.record(took, Reply::default());
     measurement.finish_slice(1.0 / took.as_secs_f64());
 }

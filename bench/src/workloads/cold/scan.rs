@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::Range, path::PathBuf};
 
 use kalam_link::Client;
 
-use super::ColdServer;
+use super::{ColdServer, FLUSH_ROWS};
 use crate::{
     data::{self, ROLE_COUNT},
     driver::Pool,
@@ -21,8 +21,6 @@ use crate::{
 const CLIENTS: [usize; 1] = [1];
 const DEFAULT_ROWS: u64 = 5_000_000;
 const DEFAULT_MIXED_ROWS: u64 = 1_000_000;
-/// Rows that are flushed at a time while a table is filled.
-const FLUSH_ROWS: u64 = 500_000;
 const TABLE: &str = "scanned";
 const USER: &str = "scanner";
 pub(super) const LIMIT_FILES: &str = "DataFusion, same files";
@@ -45,16 +43,7 @@ pub(in crate::workloads) struct ScannedTable {
 impl ScannedTable {
     async fn fill(context: &Context, rows: u64) -> Result<Self> {
         eprintln!("filling and flushing {rows} rows");
-        let cold = ColdServer::start(context, &[]).await?;
-        cold.create(TABLE).await?;
-        let mut progress = Progress::new("filling and flushing".to_owned(), "rows", rows);
-        for from in (0..rows).step_by(FLUSH_ROWS as usize) {
-            let to = rows.min(from + FLUSH_ROWS);
-            cold.insert(TABLE, rows, from..to).await?;
-            cold.flush(TABLE).await?;
-            progress.add(to - from);
-        }
-        cold.quiet().await?;
+        let cold = ColdServer::with_flushed(context, &[], TABLE, rows).await?;
         Ok(Self { cold, rows, updated: false })
     }
 
