@@ -42,7 +42,7 @@ def test_a_service_acts_for_users():
         equal(rows(connection, "SELECT * FROM app.notes"), [])
         run(connection, "INSERT INTO app.notes VALUES (1, 'of alice')")
         # She acts for nobody else, whatever she says.
-        with connection.cursor(adbc_stmt_kwargs={HEADER + "x-user-id": "bob"}) as cursor, refused("permission"):
+        with connection.cursor(adbc_stmt_kwargs={HEADER + "x-user-id": "bob"}) as cursor, refused("act for another user"):
             cursor.execute("SELECT * FROM app.notes").fetchall()
         with connection.cursor() as cursor, refused("_user_id"):
             mixed = pyarrow.table({"_user_id": ["bob"], "id": [3], "body": ["smuggled"]})
