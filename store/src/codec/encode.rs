@@ -26,8 +26,7 @@ impl EncodedRow {
 
     /// Fills in the commit that wrote the row.
     pub fn stamp(&mut self, seq: CommitSeq, commit_time_us: i64) {
-        self.0[1..9].copy_from_slice(&seq.get().to_le_bytes());
-        self.0[9..17].copy_from_slice(&commit_time_us.to_le_bytes());
+        RowHeader::stamp(&mut self.0, seq, commit_time_us);
     }
 }
 
@@ -41,18 +40,24 @@ pub fn encode_rows(
     columns: &[ArrayRef],
     row_count: usize,
 ) -> Result<Vec<EncodedRow>, CodecError> {
+    let sources = open_sources(layout, columns, row_count)?;
+    let header = RowHeader { commit_seq: CommitSeq::new(0), commit_time_us: 0, schema_version }.encode();
+    (0..row_count).map(|row| encode_row(layout, &header, &sources, row)).collect()
+}
+
+/// The columns of rows, checked against the layout.
+pub(super) fn open_sources<'a>(
+    layout: &RowLayout,
+    columns: &'a [ArrayRef],
+    row_count: usize,
+) -> Result<Vec<Source<'a>>, CodecError> {
     if columns.len() != layout.columns().len() {
         return Err(CodecError::Shape("the number of columns is not the layout's"));
     }
     if columns.iter().any(|column| column.len() != row_count) {
         return Err(CodecError::Shape("the columns have different lengths"));
     }
-    let mut sources = Vec::with_capacity(columns.len());
-    for (column, array) in layout.columns().iter().zip(columns) {
-        sources.push(Source::open(column, array)?);
-    }
-    let header = RowHeader { commit_seq: CommitSeq::new(0), commit_time_us: 0, schema_version }.encode();
-    (0..row_count).map(|row| encode_row(layout, &header, &sources, row)).collect()
+    layout.columns().iter().zip(columns).map(|(column, array)| Source::open(column, array)).collect()
 }
 
 fn encode_row(
@@ -117,7 +122,7 @@ pub(super) fn encode_value(
 macro_rules! define_source {
     ($($name:ident($arrow:ident): $pattern:pat),* $(,)?) => {
         /// An array whose type was found out once, not again for each value.
-        enum Source<'a> {
+        pub(super) enum Source<'a> {
             $($name(&'a PrimitiveArray<$arrow>),)*
             Boolean(&'a BooleanArray),
             Utf8(&'a StringViewArray),
@@ -147,7 +152,7 @@ macro_rules! define_source {
                 })
             }
 
-            fn is_null(&self, row: usize) -> bool {
+            pub(super) fn is_null(&self, row: usize) -> bool {
                 match self {
                     $(Source::$name(array) => array.is_null(row),)*
                     Source::Boolean(array) => array.is_null(row),
@@ -163,6 +168,42 @@ macro_rules! define_source {
                 match self {
                     $(Source::$name(array) => array.value(row).write(slot),)*
                     Source::Boolean(array) => slot.fill(u8::from(array.value(row))),
+                    Source::Utf8(_) | Source::Binary(_) | Source::List(..) | Source::Struct(..) => {}
+                }
+            }
+
+            pub(super) fn has_nulls(&self) -> bool {
+                match self {
+                    $(Source::$name(array) => array.null_count() > 0,)*
+                    Source::Boolean(array) => array.null_count() > 0,
+                    Source::Utf8(array) => array.null_count() > 0,
+                    Source::Binary(array) => array.null_count() > 0,
+                    Source::List(array, _) => array.null_count() > 0,
+                    Source::Struct(array, _) => array.null_count() > 0,
+                }
+            }
+
+            /// Writes the values of fixed width of many rows, each into the slot that begins at its place in `bytes`.
+            /// NULLs are left out.
+            pub(super) fn write_fixed_rows(
+                &self,
+                rows: &[u32],
+                slots: impl Iterator<Item = usize>,
+                bytes: &mut [u8],
+            ) {
+                let rows = rows.iter().map(|row| *row as usize).zip(slots);
+                match self {
+                    $(Source::$name(array) => {
+                        let width = <$arrow as ArrowPrimitiveType>::Native::WIDTH;
+                        for (row, slot) in rows.filter(|(row, _)| array.is_valid(*row)) {
+                            array.value(row).write(&mut bytes[slot..][..width]);
+                        }
+                    })*
+                    Source::Boolean(array) => {
+                        for (row, slot) in rows.filter(|(row, _)| array.is_valid(*row)) {
+                            bytes[slot] = u8::from(array.value(row));
+                        }
+                    }
                     Source::Utf8(_) | Source::Binary(_) | Source::List(..) | Source::Struct(..) => {}
                 }
             }
@@ -216,8 +257,30 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// Whether its values are lists or structs.
+    pub(super) fn is_nested(&self) -> bool {
+        matches!(self, Source::List(..) | Source::Struct(..))
+    }
+
+    /// The bytes of a text or of bytes; none of a NULL, and of any other type.
+    pub(super) fn flat_value(&self, row: usize) -> &[u8] {
+        match self {
+            Source::Utf8(array) if array.is_valid(row) => array.value(row).as_bytes(),
+            Source::Binary(array) if array.is_valid(row) => array.value(row),
+            _ => &[],
+        }
+    }
+
+    /// The length of [`Source::flat_value`].
+    pub(super) fn flat_len(&self, row: usize) -> usize {
+        match self {
+            Source::List(..) | Source::Struct(..) => 0,
+            flat => flat.variable_len_hint(row),
+        }
+    }
+
     /// Appends a value of variable width as the payload has it.
-    fn write_variable(&self, row: usize, into: &mut Vec<u8>) -> Result<(), CodecError> {
+    pub(super) fn write_variable(&self, row: usize, into: &mut Vec<u8>) -> Result<(), CodecError> {
         match self {
             Source::Utf8(array) => into.extend_from_slice(array.value(row).as_bytes()),
             Source::Binary(array) => into.extend_from_slice(array.value(row)),

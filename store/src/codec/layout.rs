@@ -42,6 +42,12 @@ impl RowHeader {
         Ok(Self::split(value)?.0)
     }
 
+    /// Fills in, at the beginning of a row value, the commit that wrote it.
+    pub(super) fn stamp(value: &mut [u8], seq: CommitSeq, commit_time_us: i64) {
+        value[1..9].copy_from_slice(&seq.get().to_le_bytes());
+        value[9..17].copy_from_slice(&commit_time_us.to_le_bytes());
+    }
+
     /// The header of a row value, and its payload.
     #[inline]
     pub(super) fn split(value: &[u8]) -> Result<(Self, &[u8]), CodecError> {

@@ -56,7 +56,7 @@ pub enum ChangeOp {
 }
 
 impl ChangeOp {
-    const fn code(self) -> u8 {
+    pub(super) const fn code(self) -> u8 {
         match self {
             ChangeOp::Insert => 1,
             ChangeOp::Update => 2,
@@ -89,6 +89,17 @@ pub(crate) fn encode_entry<'a>(
     encode_parts(into, 0, 0, header, changes);
 }
 
+/// Appends what precedes the changes of an entry.
+pub(super) fn encode_head(into: &mut Vec<u8>, shard: u16, epoch: u32, header: &EntryHeader, changes: usize) {
+    into.push(LOG_FORMAT);
+    into.extend_from_slice(&shard.to_le_bytes());
+    into.extend_from_slice(&epoch.to_le_bytes());
+    into.extend_from_slice(&header.commit_seq.get().to_le_bytes());
+    into.extend_from_slice(&header.commit_time_us.to_le_bytes());
+    into.extend_from_slice(&header.schema_version.get().to_le_bytes());
+    write_varint(into, changes);
+}
+
 fn encode_parts<'a>(
     into: &mut Vec<u8>,
     shard: u16,
@@ -96,13 +107,7 @@ fn encode_parts<'a>(
     header: &EntryHeader,
     changes: impl ExactSizeIterator<Item = ChangeRef<'a>>,
 ) {
-    into.push(LOG_FORMAT);
-    into.extend_from_slice(&shard.to_le_bytes());
-    into.extend_from_slice(&epoch.to_le_bytes());
-    into.extend_from_slice(&header.commit_seq.get().to_le_bytes());
-    into.extend_from_slice(&header.commit_time_us.to_le_bytes());
-    into.extend_from_slice(&header.schema_version.get().to_le_bytes());
-    write_varint(into, changes.len());
+    encode_head(into, shard, epoch, header, changes.len());
     for change in changes {
         into.push(change.op.code());
         write_varint(into, change.key.as_bytes().len());

@@ -10,6 +10,7 @@ mod hot_counts;
 mod keys;
 mod layout;
 mod log;
+mod packed_inserts;
 mod packed_keys;
 mod segments;
 mod storages;
@@ -31,6 +32,7 @@ pub use keys::{
 pub use layout::{LayoutColumn, LayoutHistory, RowHeader, RowLayout};
 pub use log::{ChangeOp, LogChange, LogEntry};
 pub(crate) use log::{ChangeRef, EntryHeader, encode_entry};
+pub use packed_inserts::{DuplicateKey, PackedInserts};
 pub use packed_keys::PackedKeys;
 pub use segments::{
     GarbageFile, LAST_SEGMENT_KEY, Mark, PendingFile, SegmentEntry, SegmentsKey, checksums_key, decode_checksums,

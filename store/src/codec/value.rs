@@ -176,6 +176,23 @@ pub(super) fn write_varint(into: &mut Vec<u8>, mut value: usize) {
     into.push(value as u8);
 }
 
+/// How many bytes [`write_varint`] appends.
+pub(super) fn varint_len(value: usize) -> usize {
+    ((usize::BITS - (value | 1).leading_zeros()) as usize).div_ceil(7)
+}
+
+/// Writes what [`write_varint`] appends at the beginning of `into`.
+pub(super) fn write_varint_at(into: &mut [u8], mut value: usize) {
+    for byte in into {
+        if value < 0x80 {
+            *byte = value as u8;
+            return;
+        }
+        *byte = (value & 0x7F) as u8 | 0x80;
+        value >>= 7;
+    }
+}
+
 /// Reads what [`write_varint`] wrote, up to 32 bits: nothing stored is longer than 4 GiB.
 #[inline]
 pub(super) fn read_varint(bytes: &mut &[u8]) -> Result<usize, CodecError> {

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::bulk::{BulkInsert, BulkRows, check_still_new, stamp};
 use super::disk_guard::Room;
 use super::dropped::drop_segments;
 use super::hot_counts::HotCounts;
@@ -10,8 +11,8 @@ use super::left_owners::LeftOwners;
 use super::manifest::{ManifestChanges, MarkLists, change_segments};
 use super::{Changed, ColdPlace, CommitError, Expected, Fence, PreparedCommit, RowChange, RowOp, Unique, position};
 use crate::codec::{
-    ChangeOp, ChangeRef, EntryHeader, Mark, PrimaryKey, RowHeader, encode_entry, mark_key, segment_key, write_log_key,
-    write_row_key,
+    ChangeOp, ChangeRef, EntryHeader, Mark, PrimaryKey, RowHeader, encode_entry, mark_key, row_prefix, segment_key,
+    write_log_key, write_row_key,
 };
 use crate::ids::{CommitSeq, Partition, SchemaVersion, TableId};
 use crate::kv::{Keyspace, KvError, StorageBackend, WriteBatch};
@@ -90,13 +91,15 @@ impl<'a> Group<'a> {
         self.check_room(&commit)?;
         let rows = commit.changes.iter().map(|change| &change.partition);
         let segments = commit.segments.iter().map(|change| &change.partition);
+        let restored = commit.restored.iter().map(|restored| &restored.partition);
         if let Some(partition) =
-            rows.chain(segments).find(|partition| self.remembered.dropped.contains(&partition.table))
+            rows.chain(segments).chain(restored).find(|partition| self.remembered.dropped.contains(&partition.table))
         {
             return Err(CommitError::TableDropped { table: partition.table });
         }
         self.remembered.left.check(&commit)?;
-        let seq = CommitSeq::new(self.last_seq.get() + 1);
+        let before = commit.after.map_or(self.last_seq, |after| after.max(self.last_seq));
+        let seq = CommitSeq::new(before.get() + 1);
         if !commit.segments.is_empty() {
             // Nothing of a refused commit may stay, and this one is the first of its group.
             let (mut batch, mut left) = (WriteBatch::new(), Vec::with_capacity(commit.segments.len()));
@@ -111,7 +114,8 @@ impl<'a> Group<'a> {
             }
         }
         if let Some(checked_at) = commit.cold_checked_at {
-            self.remembered.manifest.check(&commit.changes, checked_at)?;
+            let changed = commit.changes.iter().map(|change| &change.partition);
+            self.remembered.manifest.check(changed, checked_at)?;
         }
         let mut dropped = WriteBatch::new();
         for (table, Fence::Dropped) in &commit.fences {
@@ -121,6 +125,14 @@ impl<'a> Group<'a> {
             if let Some(first) = changes.first() {
                 self.remembered.hot.load(self.backend, &first.partition)?;
             }
+        }
+        for restored in commit.restored.chunk_by(|a, b| a.partition == b.partition) {
+            if let Some(first) = restored.first() {
+                self.remembered.hot.load(self.backend, &first.partition)?;
+            }
+        }
+        if let Some(bulk) = &commit.bulk {
+            self.validate_bulk(&bulk.lock(), commit.cold_checked_at)?;
         }
         self.validate(&commit.changes, seq)?;
         self.last_seq = seq;
@@ -145,8 +157,16 @@ impl<'a> Group<'a> {
                 self.mark_lists.push(&change.partition, place.segment, place.row);
             }
         }
+        for restored in &commit.restored {
+            write_row_key(&mut self.key, &restored.partition, &restored.key);
+            self.batch.put(Keyspace::Rows, &self.key, restored.row.as_bytes());
+        }
         self.remembered.hot.count(&commit.changes);
+        self.remembered.hot.count_restored(&commit.restored);
         self.log(&commit, seq)?;
+        if let Some(bulk) = &commit.bulk {
+            self.write_bulk(bulk, seq, commit.commit_time_us);
+        }
         self.batch.append(&commit.kv);
         self.remembered.left.leave(commit.leaving, seq);
         for (table, fence) in commit.fences {
@@ -159,12 +179,15 @@ impl<'a> Group<'a> {
 
     /// Whether a commit is validated against the store alone, so that no other may come before it in its group.
     pub(super) fn must_begin_group(commit: &PreparedCommit) -> bool {
-        !commit.segments.is_empty() || !commit.fences.is_empty()
+        !commit.segments.is_empty() || !commit.fences.is_empty() || commit.bulk.is_some()
     }
 
     /// Whether a commit writes rows past the validation, so that later commits must be validated against the store.
     pub(super) fn must_end_group(commit: &PreparedCommit) -> bool {
-        !commit.segments.is_empty() || commit.kv.iter().any(|op| op.keyspace() == Keyspace::Rows)
+        !commit.segments.is_empty()
+            || !commit.restored.is_empty()
+            || commit.bulk.is_some()
+            || commit.kv.iter().any(|op| op.keyspace() == Keyspace::Rows)
     }
 
     /// The last accepted commit, the writes of all, and what is in the log of them.
@@ -176,12 +199,48 @@ impl<'a> Group<'a> {
     }
 
     fn check_room(&self, commit: &PreparedCommit) -> Result<(), CommitError> {
-        let makes_room = || commit.changes.iter().all(|change| matches!(change.op, RowOp::Delete { .. }));
+        let makes_room = || {
+            commit.restored.is_empty()
+                && commit.bulk.is_none()
+                && commit.changes.iter().all(|change| matches!(change.op, RowOp::Delete { .. }))
+        };
         match self.room {
             Room::Ample => Ok(()),
             Room::Scarce if makes_room() => Ok(()),
             Room::Scarce | Room::None => Err(CommitError::DiskFull),
         }
+    }
+
+    /// Checks that the tables of many new rows are there, and that their keys are new. They are alone in their group: what
+    /// the store says holds.
+    fn validate_bulk(&mut self, inserts: &[BulkInsert], cold_checked_at: Option<CommitSeq>) -> Result<(), CommitError> {
+        for partition in inserts.iter().map(BulkInsert::partition) {
+            if self.remembered.dropped.contains(&partition.table) {
+                return Err(CommitError::TableDropped { table: partition.table });
+            }
+            self.remembered.hot.load(self.backend, partition)?;
+        }
+        let Some(checked_at) = cold_checked_at else { return Ok(()) };
+        self.remembered.manifest.check(inserts.iter().map(BulkInsert::partition), checked_at)?;
+        check_still_new(self.backend, inserts, checked_at, self.last_seq)
+    }
+
+    /// Writes many new rows and their log entries.
+    fn write_bulk(&mut self, bulk: &BulkRows, seq: CommitSeq, commit_time_us: i64) {
+        let mut inserts = bulk.lock();
+        stamp(&mut inserts, seq, commit_time_us);
+        for insert in inserts.iter() {
+            self.remembered.hot.change(insert.partition(), insert.hot_change());
+            let entry = insert.rows().entry();
+            self.logged.bytes += (row_prefix(insert.partition()).len() + size_of::<u64>() + entry.len()) as u64;
+            if self.logged.tell != Tell::Nothing {
+                let told = self.logged.tell == Tell::Entries && entry.len() <= MAX_TOLD_BYTES;
+                let entry = told.then(|| Arc::from(entry));
+                self.logged.changes.push(Changed { partition: insert.partition().clone(), commit_seq: seq, entry });
+            }
+        }
+        drop(inserts);
+        self.batch.put_bulk(bulk.writes(seq));
     }
 
     /// Checks every change's condition and enters its outcome into the overlay; takes all of them out again if one

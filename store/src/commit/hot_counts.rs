@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use super::{CommitError, Expected, RowChange, RowOp};
+use super::{CommitError, Expected, RestoredRow, RowChange, RowOp};
 use crate::codec::{
     HOT_COUNTED_KEY, HotCount, hot_count_key, hot_count_range, partition_prefix_len, row_prefix, split_row_key,
 };
@@ -92,6 +92,19 @@ impl HotCounts {
                     RowOp::Delete { expected: Expected::Hot(_), old } => change.row(-1, key_len + old.len()),
                     RowOp::Delete { expected: Expected::Cold(_), .. } => {}
                 }
+            }
+            self.change(&first.partition, change);
+        }
+    }
+
+    /// Counts rows that are restored. The counts of their partitions must have been loaded.
+    pub(super) fn count_restored(&mut self, restored: &[RestoredRow]) {
+        for rows in restored.chunk_by(|a, b| a.partition == b.partition) {
+            let Some(first) = rows.first() else { continue };
+            let prefix_len = row_prefix(&first.partition).len();
+            let mut change = HotChange::default();
+            for RestoredRow { key, row, .. } in rows {
+                change.row(1, prefix_len + key.as_bytes().len() + row.as_bytes().len());
             }
             self.change(&first.partition, change);
         }

@@ -19,13 +19,19 @@ impl LeftOwners {
     /// Refuses a commit that adds to the rows of a user that left since its statement began.
     pub(super) fn check(&self, commit: &PreparedCommit) -> Result<(), CommitError> {
         let Some(began_at) = commit.began_at.filter(|_| !self.left_at.is_empty()) else { return Ok(()) };
+        let has_left = |owner: &Owner| match owner {
+            Owner::User(user) => self.left_at.get(user).is_some_and(|left_at| *left_at > began_at),
+            Owner::Shared => false,
+        };
         for (index, change) in commit.changes.iter().enumerate() {
-            if let Owner::User(user) = &change.partition.owner
-                && !matches!(change.op, RowOp::Delete { .. })
-                && self.left_at.get(user).is_some_and(|left_at| *left_at > began_at)
-            {
+            if !matches!(change.op, RowOp::Delete { .. }) && has_left(&change.partition.owner) {
                 return Err(CommitError::OwnerLeft { change: index });
             }
+        }
+        if let Some(bulk) = &commit.bulk
+            && let Some(change) = bulk.lock().iter().position(|insert| has_left(&insert.partition().owner))
+        {
+            return Err(CommitError::OwnerLeft { change });
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
 use super::hot_counts::HotChange;
-use super::{CommitError, NewSegment, RowChange, SegmentChange, position};
+use super::{CommitError, NewSegment, SegmentChange, position};
 use crate::codec::{
     CodecError, GarbageFile, LogEntry, Mark, PrimaryKey, SegmentsKey, checksums_key, encode_checksums,
     encode_mark_list, garbage_key, log_range, mark_key, mark_list_key, mark_list_range, mark_range, row_key,
@@ -229,15 +229,19 @@ impl ManifestChanges {
     }
 
     /// Checks that the segments of the partitions that are written are still those of the snapshot `checked_at`.
-    pub(super) fn check(&self, changes: &[RowChange], checked_at: CommitSeq) -> Result<(), CommitError> {
+    pub(super) fn check<'p>(
+        &self,
+        written: impl Iterator<Item = &'p Partition>,
+        checked_at: CommitSeq,
+    ) -> Result<(), CommitError> {
         let mut before: Option<&Partition> = None;
-        for change in changes {
-            if before == Some(&change.partition) {
+        for partition in written {
+            if before == Some(partition) {
                 continue;
             }
-            before = Some(&change.partition);
-            if self.last.get(&change.partition).copied().unwrap_or(self.others) > checked_at {
-                return Err(CommitError::SegmentsChanged { table: change.partition.table });
+            before = Some(partition);
+            if self.last.get(partition).copied().unwrap_or(self.others) > checked_at {
+                return Err(CommitError::SegmentsChanged { table: partition.table });
             }
         }
         Ok(())

@@ -12,6 +12,7 @@
 //! What commits changed is in the change log: a [`CommitListener`] is told where, and [`ChangeLog`] reads it.
 
 mod background_sync;
+mod bulk;
 mod change_log;
 mod committer;
 mod disk_guard;
@@ -26,6 +27,7 @@ mod queue;
 
 use std::sync::Arc;
 
+pub use bulk::{BulkInsert, BulkRows};
 pub use change_log::{ChangeLog, LogError, LogPage};
 pub use committer::Committer;
 pub use listener::{Changed, CommitListener};
@@ -45,13 +47,16 @@ pub struct PreparedCommit {
     pub commit_time_us: i64,
     /// The changes of rows, in order. A key may occur more than once: each change sees those before it.
     pub changes: Vec<RowChange>,
+    /// New rows in large numbers. A commit with any has no `changes`, and a group of its own.
+    pub bulk: Option<BulkRows>,
     /// Other writes of the same atomic step (catalog, system), applied after the changes. They are not validated and
     /// not logged.
     pub kv: WriteBatch,
     /// Tables whose rows may not change after this commit.
     pub fences: Vec<(TableId, Fence)>,
-    /// The snapshot in which the cold tier was searched for the keys of this commit's inserts. If segments came to one of
-    /// its partitions since, the commit fails with [`CommitError::SegmentsChanged`]. `None`: nothing was searched for.
+    /// The snapshot in which the cold tier was searched for the keys of this commit's inserts, and for those of `bulk` the
+    /// hot tier, too. If segments came to one of its partitions since, the commit fails with
+    /// [`CommitError::SegmentsChanged`]. `None`: nothing was searched for.
     pub cold_checked_at: Option<CommitSeq>,
     /// The last commit before the statement began that the changes come from. If one of the owners left since, the commit
     /// fails with [`CommitError::OwnerLeft`], unless it only deletes. `None`: it is no statement of a user.
@@ -60,6 +65,11 @@ pub struct PreparedCommit {
     pub leaving: Vec<UserId>,
     /// Segments that come and go. A commit with any has no `changes`.
     pub segments: Vec<SegmentChange>,
+    /// Rows of tables that are being restored and that nobody can see yet.
+    pub restored: Vec<RestoredRow>,
+    /// The commit's sequence is greater than this one, however small the last one is. So what was restored from another
+    /// database is never newer than the commit that shows it.
+    pub after: Option<CommitSeq>,
 }
 
 impl PreparedCommit {
@@ -74,7 +84,29 @@ impl PreparedCommit {
             size_of::<RowChange>() + change.key.as_bytes().len() + images
         });
         let segments = self.segments.iter().map(SegmentChange::byte_size);
-        size_of::<Self>() + changes.sum::<usize>() + self.kv.byte_size() + segments.sum::<usize>()
+        let bulk = self.bulk.as_ref().map_or(0, BulkRows::byte_size);
+        let restored = self.restored.iter().map(RestoredRow::byte_size);
+        let rows = changes.sum::<usize>() + restored.sum::<usize>();
+        size_of::<Self>() + rows + bulk + self.kv.byte_size() + segments.sum::<usize>()
+    }
+}
+
+/// A row of the hot tier as a backup has it. It is written as it is, with the commit and the time that it was made by:
+/// neither validated nor logged, as its table has no readers and no other writers yet.
+#[derive(Debug, Clone)]
+pub struct RestoredRow {
+    /// Whose row it is, of which table.
+    pub partition: Partition,
+    /// The row's primary key.
+    pub key: PrimaryKey,
+    /// The row, stamped.
+    pub row: EncodedRow,
+}
+
+impl RestoredRow {
+    /// About how many bytes it holds and will write.
+    pub fn byte_size(&self) -> usize {
+        size_of::<Self>() + self.key.as_bytes().len() + self.row.byte_size()
     }
 }
 
@@ -205,7 +237,8 @@ pub enum CommitError {
     /// A key that should be new exists.
     #[error("change {change} inserts a key that exists")]
     KeyExists {
-        /// The index of the change in [`PreparedCommit::changes`].
+        /// The index of the change in [`PreparedCommit::changes`], or of the row in [`PreparedCommit::bulk`], counted
+        /// through all its partitions.
         change: usize,
     },
     /// A row is no longer the version that was read. Read again and retry.
@@ -220,8 +253,9 @@ pub enum CommitError {
         /// The table.
         table: TableId,
     },
-    /// The change log does not reach back to the snapshot that segments were made from. Make them again from a new one.
-    #[error("the changes of table {table} since its segments were made are no longer known")]
+    /// The change log does not reach back to the snapshot that segments were made from, or that was searched for keys. Do it
+    /// again with a new one.
+    #[error("the changes of table {table} since the commit's snapshot are no longer known")]
     LogTrimmed {
         /// The table.
         table: TableId,
@@ -229,7 +263,7 @@ pub enum CommitError {
     /// The user whose rows they are was dropped since the statement began.
     #[error("change {change} is of a user that left since the statement began")]
     OwnerLeft {
-        /// The index of the change in [`PreparedCommit::changes`].
+        /// The index of the change in [`PreparedCommit::changes`], or of the partition in [`PreparedCommit::bulk`].
         change: usize,
     },
     /// The table was dropped.

@@ -60,9 +60,11 @@ impl Queue {
     pub(super) async fn push(&self, commit: PreparedCommit) -> Result<oneshot::Receiver<Answer>, CommitError> {
         let queued_at = Instant::now();
         let bytes = commit.byte_size();
-        // What a segment may be is bounded by who makes it, and it has to get in.
-        if bytes > self.max_commit_bytes && commit.segments.is_empty() {
-            return Err(CommitError::TooLarge { limit: self.max_commit_bytes });
+        // How large a segment and how many rows at once may be is bounded by who makes them, and they have to get in.
+        let is_bounded = !commit.segments.is_empty() || commit.bulk.is_some();
+        let limit = if is_bounded { MAX_COMMIT_BYTES } else { self.max_commit_bytes };
+        if bytes > limit && commit.segments.is_empty() {
+            return Err(CommitError::TooLarge { limit });
         }
         let wanted = u32::try_from(bytes.div_ceil(self.bytes_per_place)).unwrap_or(u32::MAX).clamp(1, self.capacity);
         let places = self.places.clone().acquire_many_owned(wanted).await.map_err(|_| CommitError::Closed)?;

@@ -1,5 +1,8 @@
 //! Batches of writes.
 
+use std::fmt::Debug;
+use std::sync::Arc;
+
 use super::Keyspace;
 
 /// An ordered list of writes that a backend applies atomically.
@@ -9,6 +12,20 @@ use super::Keyspace;
 pub struct WriteBatch {
     ops: Vec<Op>,
     bytes: Vec<u8>,
+    /// Applied after `ops`, whose keys they do not have.
+    bulk: Vec<Arc<dyn BulkWrites>>,
+}
+
+/// Puts whose bytes are not copied into the batch, because they are many and lie ready.
+pub(crate) trait BulkWrites: Send + Sync + Debug {
+    /// How many puts there are.
+    fn count(&self) -> usize;
+
+    /// Bytes of their keys and values together.
+    fn byte_size(&self) -> usize;
+
+    /// Calls `put` with the keyspace, key and value of each.
+    fn for_each(&self, put: &mut dyn FnMut(Keyspace, &[u8], &[u8]));
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -102,24 +119,37 @@ impl WriteBatch {
             end: op.end + shift,
             ..*op
         }));
+        self.bulk.extend(other.bulk.iter().cloned());
+    }
+
+    /// Adds puts that lie ready. No other write of the batch may be of one of their keys.
+    pub(crate) fn put_bulk(&mut self, writes: Arc<dyn BulkWrites>) {
+        self.bulk.push(writes);
+    }
+
+    /// The puts that [`WriteBatch::put_bulk`] added, which [`WriteBatch::iter`] does not go over.
+    pub(crate) fn for_each_bulk(&self, mut put: impl FnMut(Keyspace, &[u8], &[u8])) {
+        for bulk in &self.bulk {
+            bulk.for_each(&mut put);
+        }
     }
 
     /// How many writes there are.
     pub fn len(&self) -> usize {
-        self.ops.len()
+        self.ops.len() + self.bulk.iter().map(|bulk| bulk.count()).sum::<usize>()
     }
 
     /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
-        self.ops.is_empty()
+        self.ops.is_empty() && self.bulk.is_empty()
     }
 
     /// Bytes of all keys and values together.
     pub fn byte_size(&self) -> usize {
-        self.bytes.len()
+        self.bytes.len() + self.bulk.iter().map(|bulk| bulk.byte_size()).sum::<usize>()
     }
 
-    /// The writes, in order.
+    /// The writes that were added one by one, in order.
     pub fn iter(&self) -> impl Iterator<Item = WriteOp<'_>> {
         self.ops.iter().map(|op| {
             let (keyspace, first, second) =

@@ -87,6 +87,7 @@ impl StorageBackend for MemoryBackend {
                 }
             }
         }
+        batch.for_each_bulk(|keyspace, key, value| state.set(keyspace, Bytes::from(key), Some(value.into())));
         state.collect_garbage();
         Ok(())
     }

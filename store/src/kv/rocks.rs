@@ -215,6 +215,9 @@ impl StorageBackend for RocksBackend {
                 WriteOp::DeleteRange { from, to, .. } => native.delete_range_cf(family, from, to),
             }
         }
+        batch.for_each_bulk(|keyspace, key, value| native.put_cf(self.db.family(keyspace), key, value));
+        // Its bytes are in `native` now, and can be many.
+        drop(batch);
         let mut options = WriteOptions::default();
         options.set_sync(durability == Durability::Sync);
         self.db.db().write_opt(native, &options).map_err(error)
