@@ -86,9 +86,14 @@ reasons! {
     InvalidStorage = "INVALID_STORAGE" => InvalidRequest,
     StorageDenied = "STORAGE_DENIED" => FailedPrecondition,
     StorageKeyMissing = "STORAGE_KEY_MISSING" => FailedPrecondition,
-    PathNotAllowed = "PATH_NOT_ALLOWED" => PermissionDenied,
+    PathNotAllowed = "PATH_NOT_ALLOWED" => FailedPrecondition,
     FileExists = "FILE_EXISTS" => AlreadyExists,
+    BackupNotFound = "BACKUP_NOT_FOUND" => NotFound,
+    BackupMismatch = "BACKUP_MISMATCH" => FailedPrecondition,
+    BackupDamaged = "BACKUP_DAMAGED" => Corruption,
     JobNotFound = "JOB_NOT_FOUND" => NotFound,
+    TicketInvalid = "TICKET_INVALID" => InvalidRequest,
+    TicketExpired = "TICKET_EXPIRED" => FailedPrecondition,
     UserNotFound = "USER_NOT_FOUND" => NotFound,
     UserExists = "USER_EXISTS" => AlreadyExists,
     InvalidUser = "INVALID_USER" => InvalidRequest,
@@ -192,6 +197,14 @@ impl Error {
     #[must_use]
     pub fn at(mut self, position: Position) -> Self {
         self.0.position.get_or_insert(position);
+        self
+    }
+
+    /// The same error with a sentence more.
+    #[must_use]
+    pub(crate) fn saying(mut self, sentence: &str) -> Self {
+        self.0.message.push(' ');
+        self.0.message.push_str(sentence);
         self
     }
 

@@ -80,6 +80,8 @@ pub struct EngineSettings {
     pub flush: FlushSettings,
     /// Compactions: segments to fewer segments.
     pub compaction: CompactionSettings,
+    /// Bulk ingests.
+    pub ingest: IngestSettings,
     /// Live queries, and how long the changes that they resume from are kept.
     pub live: LiveSettings,
     /// Users, their credentials, and how they are checked.
@@ -158,6 +160,22 @@ pub struct CompactionSettings {
 impl Default for CompactionSettings {
     fn default() -> Self {
         Self { automatic: true, min_segments: 8, small_segment_bytes: 16 * 1024 * 1024, max_deleted_percent: 20 }
+    }
+}
+
+/// Bounds of bulk ingests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IngestSettings {
+    /// Bytes of rows that are written at once: the most of an ingest that is atomic. For a moment it takes about five times
+    /// as much memory. Default: 256 MiB.
+    pub max_bytes: usize,
+    /// Bytes of rows that all ingests under way hold together; further ones fail with TOO_MANY_REQUESTS. Default: 1 GiB.
+    pub max_total_bytes: usize,
+}
+
+impl Default for IngestSettings {
+    fn default() -> Self {
+        Self { max_bytes: 256 * 1024 * 1024, max_total_bytes: 1024 * 1024 * 1024 }
     }
 }
 
@@ -297,6 +315,7 @@ impl Default for EngineSettings {
             storage_max_retries: 5,
             flush: FlushSettings::default(),
             compaction: CompactionSettings::default(),
+            ingest: IngestSettings::default(),
             live: LiveSettings::default(),
             users: UserSettings::default(),
             audit: AuditSettings::default(),

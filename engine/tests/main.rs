@@ -3,16 +3,19 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics fails")]
 
 mod audit;
+mod backup;
 mod bad_input;
 mod cold_costs;
 mod cold_reads;
 mod cold_statements;
 mod concurrency;
+mod export;
 mod fake_s3;
 mod faulty_storage;
 mod flush;
 mod harness;
 mod hot_images;
+mod ingest;
 mod isolation;
 mod job_steps;
 mod limits;

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use arc_swap::ArcSwap;
 use kalamdb_store::{
     codec::{CatalogKey, catalog_key, catalog_keys, table_range},
-    commit::{Committer, Fence, PreparedCommit},
-    ids::{NamespaceId, SchemaVersion, StorageId, TableId},
+    commit::{BulkRows, Committer, Fence, PreparedCommit},
+    ids::{CommitSeq, NamespaceId, SchemaVersion, StorageId, TableId},
     kv::{Direction, Keyspace, Snapshot, WriteBatch},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -127,7 +127,7 @@ impl Catalog {
         namespace.options = checked_options(namespace.options, options)?;
         change.put(CatalogKey::Namespace(namespace.id), &namespace)?;
         change.state.namespaces.insert(namespace.name.clone(), Arc::new(namespace));
-        self.finish(change).await
+        self.finish(change).await.map(|_| ())
     }
 
     /// Drops an empty namespace. False: it did not exist and `if_exists` was set.
@@ -164,22 +164,83 @@ impl Catalog {
         statement: &CreateTable,
         place: impl FnOnce() -> Result<TablePlace>,
     ) -> Result<bool> {
-        let name = TableLabel::from_sql(&statement.table.table)?;
         let mut change = self.begin().await;
+        let name = statement.table.table.text.as_str();
+        let exists = change.state.tables.get(namespace).is_some_and(|tables| tables.contains_key(name));
+        if exists && statement.if_not_exists {
+            return Ok(false);
+        }
+        self.add_table(&mut change, namespace, statement, place)?;
+        self.finish(change).await?;
+        Ok(true)
+    }
+
+    /// Creates a table in `namespace` and puts rows into it, in one step. `rows` were encoded for the table that
+    /// [`Catalog::planned_table`] answers. Answers the id of the table, and the commit.
+    pub(crate) async fn create_table_with_rows(
+        &self,
+        namespace: &str,
+        statement: &CreateTable,
+        place: impl FnOnce() -> Result<TablePlace>,
+        rows: Option<BulkRows>,
+        began_at: CommitSeq,
+    ) -> Result<(TableId, CommitSeq)> {
+        let mut change = self.begin().await;
+        let id = self.add_table(&mut change, namespace, statement, place)?;
+        if let Some(rows) = &rows {
+            rows.set_table(id);
+        }
+        (change.rows, change.began_at) = (rows, Some(began_at));
+        Ok((id, self.finish(change).await?))
+    }
+
+    /// The table that [`Catalog::create_table`] would make as things are, with an id that is none's.
+    pub(crate) fn planned_table(&self, namespace: &str, statement: &CreateTable) -> Result<Table> {
+        let state = self.state();
+        let namespace = state.namespace(namespace)?.name.clone();
+        let name = TableLabel::from_sql(&statement.table.table)?;
+        let place = TablePlace { storage: StorageId::new(0), location: None };
+        let record = self.new_record(TableId::new(u32::MAX), namespace, name, statement, place)?;
+        Table::new(record, &self.inner.constants)
+    }
+
+    /// Adds a new table to a change. Answers its id.
+    fn add_table(
+        &self,
+        change: &mut Change,
+        namespace: &str,
+        statement: &CreateTable,
+        place: impl FnOnce() -> Result<TablePlace>,
+    ) -> Result<TableId> {
+        let name = TableLabel::from_sql(&statement.table.table)?;
         let namespace = change.state.namespace(namespace)?.name.clone();
         if change.state.tables.get(&namespace).is_some_and(|tables| tables.contains_key(&name)) {
-            if statement.if_not_exists {
-                return Ok(false);
-            }
             return Err(Error::new(Reason::TableExists, format!("Table {namespace}.{name} exists already."))
                 .with("namespace", namespace.as_str())
                 .with("table", name.as_str()));
         }
+        let id = TableId::new(change.state.next_table_id);
+        // The columns are checked before the place is looked for.
+        new_columns(statement, &self.inner.constants)?;
+        let record = self.new_record(id, namespace, name, statement, place()?)?;
+        change.state.next_table_id += 1;
+        change.put(CatalogKey::NextTableId, &change.state.next_table_id.clone())?;
+        self.put(change, record)?;
+        Ok(id)
+    }
+
+    fn new_record(
+        &self,
+        id: TableId,
+        namespace: NamespaceName,
+        name: TableLabel,
+        statement: &CreateTable,
+        place: TablePlace,
+    ) -> Result<TableRecord> {
         let columns = new_columns(statement, &self.inner.constants)?;
-        let place = place()?;
         let now_us = self.inner.env.now_us();
-        let record = TableRecord {
-            id: TableId::new(change.state.next_table_id),
+        Ok(TableRecord {
+            id,
             namespace,
             name,
             kind: statement.kind,
@@ -196,12 +257,7 @@ impl Catalog {
                 change: "CREATE TABLE".to_owned(),
                 columns,
             }],
-        };
-        change.state.next_table_id += 1;
-        change.put(CatalogKey::NextTableId, &change.state.next_table_id.clone())?;
-        self.put(&mut change, record)?;
-        self.finish(change).await?;
-        Ok(true)
+        })
     }
 
     /// Changes a table, making a new schema version. False: nothing was to be done.
@@ -251,15 +307,72 @@ impl Catalog {
         Ok(true)
     }
 
+    /// The table of a record that is not in the catalog, for what fills it before anybody sees it.
+    ///
+    /// # Errors
+    /// When the record is none of a table.
+    pub(crate) fn prepare_table(&self, record: TableRecord) -> Result<Table> {
+        Table::new(record, &self.inner.constants)
+    }
+
+    /// Takes ids for tables that come later, or never: no others get them. `note` adds to the commit that takes them.
+    pub(crate) async fn reserve_tables(
+        &self,
+        count: usize,
+        note: impl FnOnce(&[TableId], &mut WriteBatch) -> Result<()>,
+    ) -> Result<()> {
+        let mut change = self.begin().await;
+        let first = change.state.next_table_id;
+        change.state.next_table_id = u32::try_from(count)
+            .ok()
+            .and_then(|count| first.checked_add(count))
+            .ok_or_else(|| Error::internal(format!("no ids are left for {count} tables")))?;
+        let ids: Vec<TableId> = (first..change.state.next_table_id).map(TableId::new).collect();
+        change.put(CatalogKey::NextTableId, &change.state.next_table_id.clone())?;
+        note(&ids, &mut change.batch)?;
+        self.finish(change).await.map(|_| ())
+    }
+
+    /// Creates a namespace with tables whose ids were [reserved](Catalog::reserve_tables) and whose rows are there. All of
+    /// it is visible from one commit on, which is after commit `after`. `batch` is added to it. False: the namespace
+    /// exists.
+    pub(crate) async fn restore_namespace(
+        &self,
+        name: &NamespaceName,
+        options: BTreeMap<String, String>,
+        tables: Vec<TableRecord>,
+        batch: WriteBatch,
+        after: CommitSeq,
+    ) -> Result<bool> {
+        let mut change = self.begin().await;
+        if change.state.namespaces.contains_key(name) {
+            return Ok(false);
+        }
+        let id = NamespaceId::new(change.state.next_namespace_id);
+        change.state.next_namespace_id += 1;
+        let namespace = Namespace { id, name: name.clone(), created_at_us: self.inner.env.now_us(), options };
+        change.put(CatalogKey::NextNamespaceId, &change.state.next_namespace_id.clone())?;
+        change.put(CatalogKey::Namespace(id), &namespace)?;
+        change.state.namespaces.insert(name.clone(), Arc::new(namespace));
+        for record in tables {
+            self.put(&mut change, record)?;
+        }
+        change.batch.append(&batch);
+        change.after = Some(after);
+        self.finish(change).await?;
+        Ok(true)
+    }
+
     async fn begin(&self) -> Change {
         let lock = Arc::clone(&self.inner.ddl).lock_owned().await;
         let state = self.inner.state.load().as_ref().clone();
-        Change { state, batch: WriteBatch::new(), fences: Vec::new(), _lock: lock }
+        let (batch, fences) = (WriteBatch::new(), Vec::new());
+        Change { state, batch, fences, after: None, rows: None, began_at: None, _lock: lock }
     }
 
     /// Commits and publishes. Runs to its end even if the caller goes away, so that the store and the state in memory
     /// cannot part.
-    async fn finish(&self, change: Change) -> Result<()> {
+    async fn finish(&self, change: Change) -> Result<CommitSeq> {
         let inner = Arc::clone(&self.inner);
         let committing = tokio::spawn(async move {
             let prepared = PreparedCommit {
@@ -267,11 +380,14 @@ impl Catalog {
                 changes: Vec::new(),
                 kv: change.batch,
                 fences: change.fences,
+                after: change.after,
+                bulk: change.rows,
+                began_at: change.began_at,
                 ..PreparedCommit::default()
             };
-            inner.committer.commit(prepared).await.map_err(from_commit)?;
+            let committed = inner.committer.commit(prepared).await.map_err(from_commit)?;
             inner.state.store(Arc::new(change.state));
-            Ok(())
+            Ok(committed.commit_seq)
         });
         committing.await.map_err(Error::internal)?
     }
@@ -304,6 +420,12 @@ struct Change {
     state: CatalogState,
     batch: WriteBatch,
     fences: Vec<(TableId, Fence)>,
+    /// The commit that the change's own comes after, wherever the last one is.
+    after: Option<CommitSeq>,
+    /// Rows of a table that the change makes.
+    rows: Option<BulkRows>,
+    /// The last commit before somebody began to make those rows.
+    began_at: Option<CommitSeq>,
     _lock: OwnedMutexGuard<()>,
 }
 

@@ -23,7 +23,7 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 use prost::Message;
 use tonic::Response;
 
-use super::{from_flight, parameters::row_of};
+use super::{Headers, from_flight, parameters::row_of};
 use crate::{
     client::Client,
     error::{Error, Result},
@@ -107,10 +107,11 @@ impl Client {
     }
 
     async fn read_of(&self, command: Any, safety: Safety) -> Result<BulkRows> {
+        let headers = &Headers::of(self);
         let descriptor = FlightDescriptor::new_cmd(command.encode_to_vec());
         let info: FlightInfo = self
             .call(safety, self.default_timeout(), descriptor, |channel, limits, request| async move {
-                limits.apply(FlightServiceClient::new(channel)).get_flight_info(request).await
+                limits.apply(FlightServiceClient::new(channel)).get_flight_info(headers.on(request)).await
             })
             .await?;
         let ticket = match info.endpoint.as_slice() {
@@ -123,7 +124,7 @@ impl Client {
         let schema = info.try_decode_schema().map_err(|e| Error::protocol(format!("a query without a schema: {e}")))?;
         let data = self
             .call(safety, None, ticket, |channel, limits, request| async move {
-                limits.apply(FlightServiceClient::new(channel)).do_get(request).await
+                limits.apply(FlightServiceClient::new(channel)).do_get(headers.on(request)).await
             })
             .await?;
         let batches = FlightRecordBatchStream::new_from_flight_data(data.map_err(FlightError::from));
@@ -136,6 +137,7 @@ impl Client {
         let prepared: ActionCreatePreparedStatementResult =
             self.action("CreatePreparedStatement", request.as_any(), Safety::Repeatable).await?;
         let handle = prepared.prepared_statement_handle;
+        let headers = &Headers::of(self);
         let row = row_of(params)?;
         let command = CommandPreparedStatementQuery { prepared_statement_handle: handle.clone() };
         let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
@@ -146,7 +148,8 @@ impl Client {
         let messages: Vec<FlightData> = encoded.try_collect().await.map_err(|e| from_flight(e, self.endpoint()))?;
         let answer: Option<PutResult> = self
             .stream_call(stream::iter(messages), |channel, limits, request| async move {
-                let mut answers = limits.apply(FlightServiceClient::new(channel)).do_put(request).await?.into_inner();
+                let mut answers =
+                    limits.apply(FlightServiceClient::new(channel)).do_put(headers.on(request)).await?.into_inner();
                 Ok(Response::new(answers.message().await?))
             })
             .await?;
@@ -182,7 +185,9 @@ impl Client {
     }
 
     async fn act(&self, action: Action, safety: Safety) -> Result<Option<ActionResult>> {
+        let headers = &Headers::of(self);
         self.call(safety, self.default_timeout(), action, |channel, limits, request| async move {
+            let request = headers.on(request);
             let mut answers = limits.apply(FlightServiceClient::new(channel)).do_action(request).await?.into_inner();
             Ok(Response::new(answers.message().await?))
         })

@@ -1,0 +1,249 @@
+//! A number of rows that are converted and encoded together, on one of the query threads.
+
+use std::{collections::HashMap, ops::Range, sync::Arc};
+
+use datafusion::arrow::{
+    array::{Array, ArrayRef, AsArray, RecordBatch, StringViewArray},
+    compute::concat_batches,
+};
+use kalamdb_store::{codec::PackedInserts, ids::Owner};
+
+use super::columns::{Columns, owner_of};
+use crate::{
+    access::RowRule,
+    engine::Shared,
+    error::{Error, Reason, Result},
+    exec::StatementContext,
+};
+
+/// Small batches are put together until they have so many rows.
+const MIN_ROWS: usize = 8_192;
+
+/// Large batches are cut into lots of so many rows.
+const MAX_ROWS: usize = 65_536;
+
+/// So many batches are put together at the most.
+const MAX_BATCHES: usize = 1_024;
+
+/// Batches are gathered until they are a lot.
+#[derive(Debug, Default)]
+pub(super) struct Gathering {
+    batches: Vec<RecordBatch>,
+    rows: usize,
+}
+
+/// Rows on their way to being encoded.
+#[derive(Debug)]
+pub(super) struct Lot {
+    pub(super) batches: Vec<RecordBatch>,
+    /// The number of its first row among all that are ingested.
+    pub(super) first_row: u64,
+    /// Generated keys of the rows.
+    pub(super) keys: Option<ArrayRef>,
+}
+
+impl Gathering {
+    /// Adds a batch; answers what is a lot by now.
+    pub(super) fn add(&mut self, batch: RecordBatch) -> Vec<Vec<RecordBatch>> {
+        if batch.num_rows() == 0 {
+            return Vec::new();
+        }
+        let mut lots = Vec::new();
+        let mut rest = batch;
+        while rest.num_rows() > MAX_ROWS {
+            lots.extend(self.take());
+            lots.push(vec![rest.slice(0, MAX_ROWS)]);
+            rest = rest.slice(MAX_ROWS, rest.num_rows() - MAX_ROWS);
+        }
+        self.rows += rest.num_rows();
+        self.batches.push(rest);
+        if self.rows >= MIN_ROWS || self.batches.len() >= MAX_BATCHES {
+            lots.extend(self.take());
+        }
+        lots
+    }
+
+    /// What is left.
+    pub(super) fn take(&mut self) -> Option<Vec<RecordBatch>> {
+        self.rows = 0;
+        Some(std::mem::take(&mut self.batches)).filter(|batches| !batches.is_empty())
+    }
+}
+
+/// Rows encoded, those of one owner one behind the other.
+#[derive(Debug)]
+pub(super) struct EncodedLot {
+    pub(super) rows: PackedInserts,
+    /// The number of its first row among all that are ingested.
+    pub(super) first_row: u64,
+    /// The rows of each owner, by their places. A lot can have several runs of one owner.
+    pub(super) runs: Vec<Run>,
+    /// The number of the row at each place, from `first_row`; `None`: they are in their order.
+    pub(super) numbers: Option<Vec<u32>>,
+}
+
+/// Rows of one owner.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) owner: Owner,
+    pub(super) rows: Range<usize>,
+}
+
+/// What all lots of an ingest are encoded by.
+pub(super) struct Encoder {
+    pub(super) shared: Arc<Shared>,
+    pub(super) context: Arc<StatementContext>,
+    pub(super) columns: Columns,
+    pub(super) rule: Option<Arc<RowRule>>,
+    /// Whose rows they are that do not say so themselves.
+    pub(super) owner: Owner,
+}
+
+impl Encoder {
+    /// Converts, checks and encodes a lot.
+    ///
+    /// # Errors
+    /// INVALID_VALUE, NOT_NULL_VIOLATION; PERMISSION_DENIED for rows that the caller's rules do not let it write;
+    /// INVALID_USER_ID.
+    pub(super) fn encode(&self, lot: Lot) -> Result<EncodedLot> {
+        let table = self.columns.table();
+        let data = match lot.batches.as_slice() {
+            [] => return Err(Error::internal("a lot without rows")),
+            [one] => one.clone(),
+            [first, ..] => concat_batches(first.schema_ref(), &lot.batches).map_err(Error::internal)?,
+        };
+        let first_row = lot.first_row;
+        let converted = self.columns.convert(&self.shared, &self.context, &data, lot.keys, first_row)?;
+        drop(data);
+        if let Some(rule) = &self.rule {
+            rule.check_written(&self.context.caller, table, &converted.batch)?;
+        }
+        let (order, runs) = match &converted.owners {
+            Some(owners) => by_owner(owners.as_string_view(), first_row)?,
+            None => (None, vec![Run { owner: self.owner.clone(), rows: 0..converted.batch.num_rows() }]),
+        };
+        let columns = converted.batch.columns();
+        let Some(keys) = columns.get(table.key_index()) else { return Err(Error::internal("rows without keys")) };
+        let stored: Vec<ArrayRef> = table.stored_columns().filter_map(|i| columns.get(i).cloned()).collect();
+        let mut rows = PackedInserts::new();
+        rows.push_rows(table.layout(), table.schema_version(), keys, &stored, order.as_deref())
+            .map_err(Error::internal)?;
+        Ok(EncodedLot { rows, first_row, runs, numbers: order })
+    }
+}
+
+/// The rows ordered so that those of one owner are together, as they were among each other; `None`: they are all of one.
+fn by_owner(owners: &StringViewArray, first_row: u64) -> Result<(Option<Vec<u32>>, Vec<Run>)> {
+    let mut known: HashMap<&str, u32> = HashMap::new();
+    let mut found: Vec<(Owner, usize)> = Vec::new();
+    let mut of_rows: Vec<u32> = Vec::with_capacity(owners.len());
+    let mut last: Option<(u128, u32)> = None;
+    for (row, view) in owners.views().iter().enumerate() {
+        // The same view is the same text; rows of one user often follow each other.
+        if let Some((same, index)) = last
+            && same == *view
+        {
+            of_rows.push(index);
+            found[index as usize].1 += 1;
+            continue;
+        }
+        let text = owners.value(row);
+        let index = match known.get(text) {
+            Some(index) => *index,
+            None => {
+                let index = found.len() as u32;
+                found.push((Owner::User(owner_of(text, first_row + row as u64)?), 0));
+                known.insert(text, index);
+                index
+            }
+        };
+        found[index as usize].1 += 1;
+        of_rows.push(index);
+        last = Some((*view, index));
+    }
+    let mut runs = Vec::with_capacity(found.len());
+    let mut next: Vec<usize> = Vec::with_capacity(found.len());
+    let mut start = 0;
+    for (owner, rows) in found {
+        next.push(start);
+        runs.push(Run { owner, rows: start..start + rows });
+        start += rows;
+    }
+    if runs.len() <= 1 {
+        return Ok((None, runs));
+    }
+    let mut order = vec![0; owners.len()];
+    for (row, owner) in of_rows.into_iter().enumerate() {
+        let place = &mut next[owner as usize];
+        order[*place] = row as u32;
+        *place += 1;
+    }
+    Ok((Some(order), runs))
+}
+
+/// Checks that a batch has the columns that were announced.
+///
+/// # Errors
+/// INVALID_REQUEST.
+pub(super) fn check_schema(batch: &RecordBatch, announced: &datafusion::arrow::datatypes::Schema) -> Result<()> {
+    let fields = batch.schema_ref().fields();
+    let same = fields.len() == announced.fields().len()
+        && fields.iter().zip(announced.fields()).all(|(a, b)| a.name() == b.name() && a.data_type() == b.data_type());
+    if same {
+        return Ok(());
+    }
+    Err(Error::new(Reason::InvalidRequest, "A batch of rows has other columns than the data began with."))
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::{
+        array::Int64Array,
+        datatypes::{DataType, Field, Schema},
+    };
+
+    use super::*;
+
+    fn batch(rows: usize) -> RecordBatch {
+        let schema = Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false)]));
+        RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from_iter_values(0..rows as i64))]).unwrap()
+    }
+
+    fn sizes(lots: &[Vec<RecordBatch>]) -> Vec<usize> {
+        lots.iter().map(|lot| lot.iter().map(RecordBatch::num_rows).sum()).collect()
+    }
+
+    #[test]
+    fn small_batches_are_put_together_and_large_ones_cut() {
+        let mut gathering = Gathering::default();
+        assert!(gathering.add(batch(0)).is_empty());
+        assert!(gathering.add(batch(MIN_ROWS - 1)).is_empty());
+        assert_eq!(sizes(&gathering.add(batch(1))), [MIN_ROWS]);
+        assert!(gathering.add(batch(5)).is_empty());
+        assert_eq!(sizes(&gathering.add(batch(MAX_ROWS * 2 + 7))), [5, MAX_ROWS, MAX_ROWS]);
+        assert_eq!(sizes(&[gathering.take().unwrap()]), [7]);
+        assert!(gathering.take().is_none());
+        let lots: Vec<_> = (0..MAX_BATCHES).flat_map(|_| gathering.add(batch(1))).collect();
+        assert_eq!(sizes(&lots), [MAX_BATCHES]);
+    }
+
+    #[test]
+    fn rows_of_one_owner_come_together_in_their_order() {
+        let long = "a user whose id is longer than a view";
+        let owners = StringViewArray::from(vec!["b", "a", "b", long, "a", "b"]);
+        let (order, runs) = by_owner(&owners, 0).unwrap();
+        assert_eq!(order.unwrap(), [0, 2, 5, 1, 4, 3]);
+        let runs: Vec<(String, Range<usize>)> = runs
+            .into_iter()
+            .map(|run| match run.owner {
+                Owner::User(user) => (user.as_str().to_owned(), run.rows),
+                Owner::Shared => (String::new(), run.rows),
+            })
+            .collect();
+        assert_eq!(runs, [("b".to_owned(), 0..3), ("a".to_owned(), 3..5), (long.to_owned(), 5..6)]);
+        let (order, runs) = by_owner(&StringViewArray::from(vec!["a", "a"]), 0).unwrap();
+        assert_eq!((order, runs.len()), (None, 1));
+        let error = by_owner(&StringViewArray::from(vec!["a", ""]), 40).unwrap_err();
+        assert_eq!((error.reason(), error.metadata()["row"].as_str()), (Reason::InvalidUserId, "41"));
+    }
+}
