@@ -20,7 +20,8 @@ impl Session {
     /// SHUTTING_DOWN. What else fails is told by the job.
     pub fn back_up(&self, namespace: &str, uri: &str, mode: BackupMode) -> Result<JobHandle> {
         let begun = backup::begin_backup(self.shared(), self.caller(), &plain(namespace), uri, mode);
-        let begun = self.shared().audit.tell(self.caller(), Act::new(StatementKind::BackupDatabase, namespace), begun)?;
+        let begun =
+            self.shared().audit.tell(self.caller(), Act::new(StatementKind::BackupDatabase, namespace), begun)?;
         Ok(JobHandle::new(self.shared(), begun))
     }
 

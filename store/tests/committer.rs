@@ -608,3 +608,62 @@ async fn a_dropped_caller_leaves_all_or_nothing() {
     committer.commit(commit_of(vec![insert(3, "c")])).await.unwrap();
     assert_eq!(rows(&*backend, &ana()).into_keys().collect::<Vec<_>>(), vec![1, 2, 3]);
 }
+
+/// Rows of a backup: as they were, counted, and not told to anybody.
+#[tokio::test]
+async fn restored_rows_are_written_as_they_are() {
+    let backend = memory();
+    let committer = start(&backend);
+    committer.commit(commit_of(vec![insert(1, "before")])).await.unwrap();
+    let restored = partition(TABLE + 1, "ana");
+    let row_of = |id: i64, seq: u64, text: &str| {
+        let mut row = row(text);
+        row.stamp(CommitSeq::new(seq), 77);
+        RestoredRow { partition: restored.clone(), key: PrimaryKey::from_i64(id), row }
+    };
+    let some = vec![row_of(1, 500, "a"), row_of(2, 400, "b")];
+    let committed = committer.commit(PreparedCommit { restored: some, ..commit_of(Vec::new()) }).await.unwrap();
+    assert_eq!(committed.commit_seq, CommitSeq::new(2));
+    assert_eq!(rows(&*backend, &restored), BTreeMap::from([has(1, 500, "a"), has(2, 400, "b")]));
+    assert!(log(&*backend, &restored).is_empty());
+    let stored = backend.get(Keyspace::Rows, &row_key(&restored, &PrimaryKey::from_i64(2))).unwrap().unwrap();
+    assert_eq!(RowHeader::decode(&stored).unwrap().commit_time_us, 77);
+    let count = backend.get(Keyspace::System, &hot_count_key(&restored)).unwrap().unwrap();
+    let bytes: u64 = [1, 2]
+        .map(|id| {
+            let key = row_key(&restored, &PrimaryKey::from_i64(id));
+            key.len() as u64 + backend.get(Keyspace::Rows, &key).unwrap().unwrap().len() as u64
+        })
+        .iter()
+        .sum();
+    assert_eq!(HotCount::decode(&count).unwrap(), HotCount { rows: 2, bytes });
+    // They can be changed like any others, by the version that they have.
+    let changed = |expected: u64| {
+        let op = RowOp::Delete { expected: Expected::Hot(CommitSeq::new(expected)), old: b"old".to_vec() };
+        commit_of(vec![change(&restored, 1, op)])
+    };
+    assert_eq!(committer.commit(changed(2)).await.unwrap_err(), CommitError::VersionChanged { change: 0 });
+    committer.commit(changed(500)).await.unwrap();
+    // A table that is dropped gets none.
+    let dropped = PreparedCommit { fences: vec![(restored.table, Fence::Dropped)], ..commit_of(Vec::new()) };
+    committer.commit(dropped).await.unwrap();
+    let late = PreparedCommit { restored: vec![row_of(3, 1, "late")], ..commit_of(Vec::new()) };
+    assert_eq!(committer.commit(late).await.unwrap_err(), CommitError::TableDropped { table: restored.table });
+}
+
+/// Who restores a backup of another database goes on from its commits.
+#[tokio::test]
+async fn a_commit_can_be_asked_to_come_after_another() {
+    let backend = memory();
+    let committer = start(&backend);
+    committer.commit(commit_of(vec![insert(1, "a")])).await.unwrap();
+    let after = |seq: u64| PreparedCommit { after: Some(CommitSeq::new(seq)), ..commit_of(Vec::new()) };
+    assert_eq!(committer.commit(after(1_000)).await.unwrap().commit_seq, CommitSeq::new(1_001));
+    assert_eq!(committer.last_commit_seq(), CommitSeq::new(1_001));
+    committer.wait_for(CommitSeq::new(900)).await.unwrap();
+    assert_eq!(committer.commit(after(5)).await.unwrap().commit_seq, CommitSeq::new(1_002), "never back");
+    assert_eq!(committer.commit(commit_of(vec![update(1, "b", 1)])).await.unwrap().commit_seq, CommitSeq::new(1_003));
+    assert_eq!(log(&*backend, &ana()).iter().map(|entry| entry.commit_seq.get()).collect::<Vec<_>>(), [1, 1_003]);
+    committer.stop();
+    assert_eq!(start(&backend).last_commit_seq(), CommitSeq::new(1_003));
+}

@@ -85,7 +85,10 @@ pub(crate) fn begin_restore(
             let shown: String = text.chars().take(40).collect();
             Error::new(
                 Reason::InvalidRequest,
-                format!("'{}' is no id of a backup: 16 hexadecimal digits, as SHOW BACKUP shows.", shown.escape_debug()),
+                format!(
+                    "'{}' is no id of a backup: 16 hexadecimal digits, as SHOW BACKUP shows.",
+                    shown.escape_debug()
+                ),
             )
         })?),
         None => None,

@@ -12,7 +12,10 @@ use super::{
 /// After BACKUP: `DATABASE ns TO 'uri' [MODE { FULL | INCREMENTAL }]`.
 pub(super) fn backup(parser: &mut Parser<'_>) -> Parsed<BackupDatabase> {
     if words::comes(parser, &["TABLE"]) {
-        return Err(refused::here(parser, "A backup is of a whole namespace: BACKUP DATABASE ns TO '…'. EXPORT writes tables."));
+        return Err(refused::here(
+            parser,
+            "A backup is of a whole namespace: BACKUP DATABASE ns TO '…'. EXPORT writes tables.",
+        ));
     }
     words::expect(parser, &["DATABASE"])?;
     let namespace = name::name(parser, NAMESPACE)?;

@@ -34,7 +34,7 @@ use crate::{
     engine::Shared,
     error::{Error, Reason, Result},
     exec::{from_commit, from_segment},
-    jobs::{core::Core, hooks::JobStep, live::LiveJob, pending::Pending},
+    jobs::{core::Core, hooks::JobStep, live::LiveJob, pending::Pending, record::RESTORED},
     sql::Name,
 };
 
@@ -92,7 +92,7 @@ pub(super) async fn run(
     }
     let rows = outcome?;
     Ok(format!(
-        "Restored backup {} into namespace {}: {} table(s), {rows} row(s), as of commit {}.",
+        "{RESTORED}{} into namespace {}: {} table(s), {rows} row(s), as of commit {}.",
         manifest.backup,
         request.into,
         manifest.tables.len(),
