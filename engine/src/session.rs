@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use datafusion::arrow::datatypes::SchemaRef;
 use kalamdb_store::ids::CommitSeq;
 use tokio::time::Instant;
 
@@ -11,9 +12,11 @@ use crate::{
     catalog::{CatalogState, NamespaceInfo, SchemaVersionInfo, Table, TableInfo},
     engine::Shared,
     error::{Error, Reason, Result},
-    exec::{self, Invocation, Parameter, ParsedBatch, StatementOutput},
+    exec::{self, Invocation, Parameter, ParsedBatch, StatementDescription, StatementOutput},
     settings::SettingInfo,
     sql::{Name, ParseLimits, parse},
+    system,
+    types::SqlType,
 };
 
 /// A batch of statements to run.
@@ -43,6 +46,17 @@ impl Request {
 pub struct Session {
     shared: Arc<Shared>,
     caller: Caller,
+}
+
+/// A table of the system.
+#[derive(Debug, Clone)]
+pub struct SystemTableInfo {
+    /// Its namespace.
+    pub namespace: &'static str,
+    /// Its name.
+    pub name: &'static str,
+    /// Its columns.
+    pub columns: SchemaRef,
 }
 
 /// Statements under way. Dropping it stops them; what was committed stays.
@@ -75,6 +89,32 @@ impl Session {
             shared: Arc::clone(&self.shared),
             state: State::New { caller: self.caller.clone(), request: Box::new(request) },
         }
+    }
+
+    /// What one statement would answer. It is planned, and not run; the caller's rights are checked as if it were.
+    /// `parameter_types`: the types of its parameters, if they are known.
+    ///
+    /// # Errors
+    /// As of [`Execution::next`]; INVALID_STATEMENT for several statements, and for none.
+    pub async fn describe(
+        &self,
+        sql: &str,
+        namespace: Option<&str>,
+        parameter_types: Option<&[SqlType]>,
+    ) -> Result<StatementDescription> {
+        let shared = &self.shared;
+        let batch = parse_batch(shared, sql)?;
+        let [statement] = batch.statements.as_slice() else {
+            let message = format!("One statement is expected; the text has {}.", batch.statements.len());
+            return Err(Error::new(Reason::InvalidStatement, message));
+        };
+        let invocation = Invocation {
+            caller: self.caller.clone(),
+            namespace: namespace.filter(|n| !n.is_empty()).map(Arc::from),
+            parameters: Arc::from([]),
+            deadline: deadline(None, shared.settings.statement_timeout_ms),
+        };
+        exec::describe(shared, &invocation, statement, batch.parameter_count, parameter_types).await
     }
 
     /// Namespaces, by name.
@@ -143,6 +183,20 @@ impl Session {
             .filter(|t| access::may_see_table(&viewer, t))
             .map(|t| TableInfo::new(t, &self.shared.storages))
             .collect())
+    }
+
+    /// The tables of the system that the caller may read, namespace by namespace.
+    pub fn system_tables(&self) -> Vec<SystemTableInfo> {
+        let may_read = |table: &&system::TableDefinition| {
+            access::may_read_system_table(&self.caller, table.namespace, table.name).is_ok()
+        };
+        let mut tables: Vec<SystemTableInfo> = system::TABLES
+            .iter()
+            .filter(may_read)
+            .map(|table| SystemTableInfo { namespace: table.namespace, name: table.name, columns: table.schema() })
+            .collect();
+        tables.sort_by_key(|table| (table.namespace, table.name));
+        tables
     }
 
     /// One table.
@@ -263,14 +317,19 @@ pub(crate) fn parsed(shared: &Shared, sql: &str, parameters: usize) -> Result<Ar
         let message = format!("{parameters} parameters were given; the most is {}.", settings.max_parameters);
         return Err(Error::new(Reason::InvalidRequest, message).with("limit", "limits.max_parameters"));
     }
+    let batch = parse_batch(shared, sql)?;
+    exec::check_count(batch.parameter_count, parameters)?;
+    Ok(batch)
+}
+
+fn parse_batch(shared: &Shared, sql: &str) -> Result<Arc<ParsedBatch>> {
+    let settings = &shared.settings;
     let limits = ParseLimits {
         max_statement_bytes: settings.max_statement_bytes,
         max_nesting_depth: settings.max_nesting_depth,
         max_statements: settings.max_statements_per_batch,
     };
-    let batch = shared.caches.parsed(sql, |sql| parse(sql, &limits))?;
-    exec::check_count(batch.parameter_count, parameters)?;
-    Ok(batch)
+    shared.caches.parsed(sql, |sql| parse(sql, &limits))
 }
 
 /// Waits until a commit sequence is visible.

@@ -25,7 +25,11 @@ use http::HeaderMap;
 use kalamdb_engine::{Caller, Env, Error, ErrorKind, Reason, Role, User, UserId, Users};
 use metrics::{counter, describe_counter};
 
-use self::{attempts::Attempts, jwt::TokenFault, presented::Presented};
+use self::{
+    attempts::Attempts,
+    jwt::TokenFault,
+    presented::{KEY_PREFIX, Presented},
+};
 pub(crate) use self::{
     bypass::{forwarding_header, is_local},
     certificate::CertificateName,
@@ -37,6 +41,9 @@ use crate::{
     config::{AuthSection, UnknownUsers},
     transport::Peer,
 };
+
+/// The user that Flight's handshake names with an API key for a password; none may be named, too.
+const KEY_USER: &str = "token";
 
 /// How callers are known.
 pub(crate) struct Identity {
@@ -206,6 +213,37 @@ impl Identity {
         let session = self.users.open_session(&user.user_id, self.refresh_lifetime).await?;
         self.users.note_login(&user.user_id);
         self.tokens_of(user, session)
+    }
+
+    /// What Flight's handshake gives for a password, or for an API key in its place: the text of the header `authorization`
+    /// for the calls that follow, and the session if one was opened for them.
+    ///
+    /// Its clients cannot renew a token: it lasts as long as its session, which is asked for on each call.
+    ///
+    /// # Errors
+    /// As of [`Identity::login`].
+    pub(crate) async fn exchange(
+        &self,
+        peer: &Peer,
+        username: &str,
+        password: &str,
+        lifetime: Duration,
+    ) -> Result<(String, Option<String>), Error> {
+        if password.starts_with(KEY_PREFIX) && (username.is_empty() || username == KEY_USER) {
+            // A key is good as it is, and whoever revokes it ends all that it was used for.
+            self.by_key(peer, password).await?;
+            return Ok((format!("Bearer {password}"), None));
+        }
+        let check = || self.attempts.check(peer.address().ip(), Some(username));
+        check()?;
+        let user = self.users.authenticate_password(username, password).await;
+        let user = user.inspect_err(|error| self.note_error(peer, Kind::Password, error, Some(username)))?;
+        check()?;
+        let session = self.users.open_session(&user.user_id, lifetime).await?;
+        self.users.note_login(&user.user_id);
+        let issued = self.own_tokens.issue_for(&user.user_id, &session.session_id, self.env.now_us(), lifetime);
+        let (token, _) = issued.map_err(Error::internal)?;
+        Ok((format!("Bearer {token}"), Some(session.session_id)))
     }
 
     /// A session renewed.

@@ -16,6 +16,7 @@ pub mod config;
 mod convert;
 mod errors;
 mod failpoint;
+mod flight;
 mod identity;
 mod limits;
 mod run;

@@ -16,6 +16,7 @@ use tower::util::BoxCloneSyncService;
 use crate::{
     call::TraceIds,
     config::{BackendName, Config, LoadedConfig},
+    flight::{self, FlightApi, FlightParts},
     identity::{self, Identity, IdentityParts, OwnTokens},
     services::{admin::AdminApi, auth::AuthApi, flush::FlushApi, query::QueryApi, subscribe},
     telemetry::{build, live::LiveGauges, metrics::Metrics, sizes::Sizes},
@@ -78,9 +79,18 @@ impl Server {
         let (health, health_service) = health().await;
         let stopping = CancellationToken::new();
         let calls_end = CancellationToken::new();
+        let flight = FlightParts {
+            engine: Arc::clone(&engine),
+            identity: Arc::clone(&identity),
+            env: Arc::clone(&env),
+            stopping: calls_end.clone(),
+        };
+        let flight = FlightApi::new(config, flight)
+            .map_err(|error| StartError(format!("Arrow Flight cannot be set up: {error}")))?;
         let parts = AppParts {
             engine: Arc::clone(&engine),
             identity: Arc::clone(&identity),
+            flight: Arc::new(flight),
             health: BoxCloneSyncService::new(health_service),
             reflection: BoxCloneSyncService::new(
                 tonic_reflection::server::Builder::configure()
@@ -267,6 +277,7 @@ async fn set_serving(health: &HealthReporter, serving: bool) {
         FlushServiceServer::<FlushApi>::NAME,
         AdminServiceServer::<AdminApi>::NAME,
         AuthServiceServer::<AuthApi>::NAME,
+        flight::SERVICE_NAME,
     ];
     for name in [""].into_iter().chain(services) {
         health.set_service_status(name, status).await;

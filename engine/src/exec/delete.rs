@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::execution::SessionState;
+use datafusion::{arrow::datatypes::SchemaRef, execution::SessionState};
 use kalamdb_store::{
     commit::{CommitError, RowChange, RowOp},
     ids::CommitSeq,
@@ -62,6 +62,16 @@ impl DeletePlan {
         let mut tables = planner.used_tables();
         tables.push(used.clone());
         Ok(Self { tables, used, selection, returning, parameter_types })
+    }
+
+    /// The columns that RETURNING answers, if the statement has it.
+    pub(crate) fn returned(&self) -> Option<&SchemaRef> {
+        self.returning.as_ref().map(Returning::schema)
+    }
+
+    /// The types of its parameters.
+    pub(crate) fn parameter_types(&self) -> &[SqlType] {
+        &self.parameter_types
     }
 
     /// Runs the statement, again when a row was changed meanwhile.

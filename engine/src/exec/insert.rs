@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use datafusion::{
-    arrow::array::{ArrayRef, RecordBatch},
+    arrow::{
+        array::{ArrayRef, RecordBatch},
+        datatypes::SchemaRef,
+    },
     common::ScalarValue,
     execution::SessionState,
     sql::sqlparser::ast,
@@ -116,6 +119,16 @@ impl InsertPlan {
         }
         tables.push(used.clone());
         Ok(Self { tables, used, targets, source, on_conflict, returning, parameter_types })
+    }
+
+    /// The columns that RETURNING answers, if the statement has it.
+    pub(crate) fn returned(&self) -> Option<&SchemaRef> {
+        self.returning.as_ref().map(Returning::schema)
+    }
+
+    /// The types of its parameters.
+    pub(crate) fn parameter_types(&self) -> &[SqlType] {
+        &self.parameter_types
     }
 
     /// Whether it reads rows before it writes.

@@ -12,6 +12,7 @@
 
 use std::{hash::Hash, sync::Arc};
 
+use datafusion::arrow::datatypes::SchemaRef;
 use metrics::{Counter, counter};
 use moka::{policy::EvictionPolicy, sync::Cache};
 
@@ -61,6 +62,26 @@ impl Plan {
             Plan::Query(plan) => !plan.is_point_read(),
             Plan::Insert(plan) => plan.reads(),
             Plan::Update(_) | Plan::Delete(_) => true,
+        }
+    }
+
+    /// The columns of its rows; `None`: it answers a count.
+    pub(crate) fn schema(&self) -> Option<&SchemaRef> {
+        match self {
+            Plan::Query(plan) => Some(plan.schema()),
+            Plan::Insert(plan) => plan.returned(),
+            Plan::Update(plan) => plan.returned(),
+            Plan::Delete(plan) => plan.returned(),
+        }
+    }
+
+    /// The types of its parameters.
+    pub(crate) fn parameter_types(&self) -> &[SqlType] {
+        match self {
+            Plan::Query(plan) => plan.parameter_types(),
+            Plan::Insert(plan) => plan.parameter_types(),
+            Plan::Update(plan) => plan.parameter_types(),
+            Plan::Delete(plan) => plan.parameter_types(),
         }
     }
 

@@ -127,6 +127,11 @@ impl QueryPlan {
         &self.schema
     }
 
+    /// The types of its parameters.
+    pub(crate) fn parameter_types(&self) -> &[SqlType] {
+        &self.parameter_types
+    }
+
     /// The condition that rows of its one table must meet, as it was optimised, over the table's unqualified columns; `None`:
     /// every row is read. Of a query that reads no row whatever there is, it is `false`.
     pub(crate) fn filter(&self) -> DataFusionResult<Option<Expr>> {

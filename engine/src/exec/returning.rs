@@ -74,6 +74,11 @@ impl Returning {
         Ok(Self { expressions, columns: result_columns(&schema), schema })
     }
 
+    /// The columns of the answer.
+    pub(crate) fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
     /// The answer for rows given by the table's columns in order.
     pub(crate) fn rows(
         &self,

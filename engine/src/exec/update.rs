@@ -2,7 +2,12 @@
 
 use std::{ops::ControlFlow, sync::Arc};
 
-use datafusion::{arrow::array::RecordBatch, common::ScalarValue, execution::SessionState, sql::sqlparser::ast};
+use datafusion::{
+    arrow::{array::RecordBatch, datatypes::SchemaRef},
+    common::ScalarValue,
+    execution::SessionState,
+    sql::sqlparser::ast,
+};
 use kalamdb_store::{
     commit::{CommitError, RowChange, RowOp},
     ids::CommitSeq,
@@ -97,6 +102,16 @@ impl UpdatePlan {
         let mut tables = planner.used_tables();
         tables.push(used.clone());
         Ok(Self { tables, used, selection, assignments, returning, parameter_types })
+    }
+
+    /// The columns that RETURNING answers, if the statement has it.
+    pub(crate) fn returned(&self) -> Option<&SchemaRef> {
+        self.returning.as_ref().map(Returning::schema)
+    }
+
+    /// The types of its parameters.
+    pub(crate) fn parameter_types(&self) -> &[SqlType] {
+        &self.parameter_types
     }
 
     /// Runs the statement, again when a row was changed meanwhile.

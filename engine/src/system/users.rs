@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use datafusion::{
-    arrow::array::{
-        ArrayRef, BooleanBuilder, ListBuilder, RecordBatch, StringViewBuilder, TimestampMicrosecondBuilder,
+    arrow::{
+        array::{ArrayRef, BooleanBuilder, ListBuilder, RecordBatch, StringViewBuilder, TimestampMicrosecondBuilder},
+        datatypes::SchemaRef,
     },
     common::ScalarValue,
     logical_expr::Expr,
@@ -87,6 +88,21 @@ pub(crate) fn new_key_row(new: &NewApiKey) -> Result<RecordBatch> {
 /// Keys as rows of `system.api_keys`.
 pub(crate) fn key_rows(keys: &[ApiKeyInfo]) -> Result<RecordBatch> {
     batch(&API_KEY_COLUMNS, keys.iter().map(key_row).collect())
+}
+
+/// The columns of SHOW USERS.
+pub(crate) fn user_schema() -> SchemaRef {
+    schema_of(&USER_COLUMNS)
+}
+
+/// The columns of SHOW API KEYS.
+pub(crate) fn key_schema() -> SchemaRef {
+    schema_of(&API_KEY_COLUMNS)
+}
+
+/// The columns of CREATE API KEY.
+pub(crate) fn new_key_schema() -> SchemaRef {
+    schema_of(&NEW_API_KEY_COLUMNS)
 }
 
 /// Rows of `system.users`. There can be many: the columns are built as such.

@@ -37,10 +37,14 @@ impl Upload {
     pub(super) async fn begin(mut stream: Streaming<FlightData>, max_message_bytes: usize) -> Result<Self, Error> {
         let first = match stream.next().await {
             Some(first) => first.map_err(|status| transport_error(&status, max_message_bytes))?,
-            None => return Err(invalid("DoPut was called without a message; the first one says what the rows are for.")),
+            None => {
+                return Err(invalid("DoPut was called without a message; the first one says what the rows are for."));
+            }
         };
         let Some(descriptor) = first.flight_descriptor.clone() else {
-            return Err(invalid("The first message of DoPut has no flight_descriptor, which says what the rows are for."));
+            return Err(invalid(
+                "The first message of DoPut has no flight_descriptor, which says what the rows are for.",
+            ));
         };
         let rest = stream.map(move |message| {
             let message = message.map_err(|status| transport_error(&status, max_message_bytes)).map_err(carried)?;

@@ -5,7 +5,7 @@ use kalamdb_engine::{Error, Reason};
 
 const API_KEY: &str = "x-api-key";
 /// What every API key begins with.
-const KEY_PREFIX: &str = "kdb_";
+pub(super) const KEY_PREFIX: &str = "kdb_";
 
 /// A credential, not yet checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ fn bearer(value: &str) -> Result<Presented<'_>, Error> {
         Some(token) if !token.is_empty() => Ok(Presented::Token(token)),
         _ => Err(unauthenticated(
             "The header authorization is not \"Bearer\" and a token or an API key. A password is exchanged for a token by \
-             AuthService.Login.",
+             AuthService.Login, and by the handshake of Flight.",
         )),
     }
 }

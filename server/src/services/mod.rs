@@ -2,6 +2,8 @@
 
 pub(crate) mod admin;
 pub(crate) mod auth;
+mod backup;
+pub(crate) mod export;
 pub(crate) mod flush;
 mod page;
 pub(crate) mod query;
@@ -24,6 +26,6 @@ fn split<T>(mut request: Request<T>) -> Result<(CallContext, T), Status> {
 }
 
 /// The error of calls that the server ends because it stops.
-fn shutting_down() -> Error {
+pub(crate) fn shutting_down() -> Error {
     Error::new(Reason::ShuttingDown, "The server is shutting down. Connect again, or to another node.")
 }

@@ -2,6 +2,7 @@
 
 use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use arrow_flight::flight_service_server::FlightServiceServer;
 use bytes::Bytes;
 use futures::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, Request, Response, StatusCode, Version, header};
@@ -29,6 +30,7 @@ use crate::{
     call::{self, CallContext, OpenCall, TraceId, TraceIds},
     config::{Config, MetricsAccess},
     errors,
+    flight::{FlightApi, MAX_HANDSHAKE_BYTES},
     identity::{Authenticated, Grant, Identity},
     limits::{CallLimit, CallPermit, FairShares, ResultLimits},
     services::{
@@ -60,6 +62,8 @@ pub(crate) struct App {
     flush_server: FlushServiceServer<FlushApi>,
     admin_server: AdminServiceServer<AdminApi>,
     auth_server: AuthServiceServer<AuthApi>,
+    flight: Arc<FlightApi>,
+    max_upload_bytes: usize,
     health: OpenService,
     reflection: OpenService,
     pub(super) identity: Arc<Identity>,
@@ -80,6 +84,7 @@ pub(crate) struct App {
 pub(crate) struct AppParts {
     pub(crate) engine: Arc<Engine>,
     pub(crate) identity: Arc<Identity>,
+    pub(crate) flight: Arc<FlightApi>,
     pub(crate) health: OpenService,
     pub(crate) reflection: OpenService,
     pub(crate) metrics: Metrics,
@@ -113,6 +118,8 @@ impl App {
             query,
             admin,
             auth,
+            flight: parts.flight,
+            max_upload_bytes: config.flight.max_message_bytes,
             health: parts.health,
             reflection: parts.reflection,
             cors: cors(Arc::clone(&identity), Duration::from_secs(config.cors.max_age_s)),
@@ -217,6 +224,7 @@ impl App {
             Service::Flush => self.flush_server.clone().call(request),
             Service::Admin => self.admin_server.clone().call(request),
             Service::Auth => self.auth_server.clone().call(request),
+            Service::Flight => self.flight_server(METHODS[index].name).call(request),
             Service::Health => self.health.clone().call(request.map(tonic::body::Body::new)),
             Service::Reflection => self.reflection.clone().call(request.map(tonic::body::Body::new)),
         };
@@ -250,6 +258,16 @@ impl App {
         // Live queries end by themselves, with a reason and a token for each.
         let cut = METHODS[index].streams && service != Service::Subscribe;
         response.map(|body| ResponseBody::Call(CallBody::new(body, record, permit, grant, cut)))
+    }
+
+    /// The service that answers a call of Flight. Messages may be as large as what the method is for.
+    fn flight_server(&self, method: &str) -> FlightServiceServer<FlightApi> {
+        let max_bytes = match method.rsplit('/').next() {
+            Some("Handshake") => MAX_HANDSHAKE_BYTES,
+            Some("DoPut" | "DoExchange") => self.max_upload_bytes,
+            _ => self.max_request_bytes,
+        };
+        FlightServiceServer::from_arc(Arc::clone(&self.flight)).max_decoding_message_size(max_bytes)
     }
 
     /// Lets a call in: counts it, finds out who makes it, and how long it may take.

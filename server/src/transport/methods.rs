@@ -10,6 +10,7 @@ pub(crate) enum Service {
     Flush,
     Admin,
     Auth,
+    Flight,
     Health,
     Reflection,
 }
@@ -102,6 +103,10 @@ methods! {
     Admin "kalamdb.v1.AdminService/CreateApiKey" BELOW;
     Admin "kalamdb.v1.AdminService/ListApiKeys" OPERATOR_OR_OWN;
     Admin "kalamdb.v1.AdminService/RevokeApiKey" BELOW_OR_SELF;
+    Admin "kalamdb.v1.AdminService/Export" OWN, streams;
+    Admin "kalamdb.v1.AdminService/BackupDatabase" OPERATOR, streams;
+    Admin "kalamdb.v1.AdminService/RestoreDatabase" OPERATOR, streams;
+    Admin "kalamdb.v1.AdminService/DescribeBackup" OPERATOR;
     Admin "kalamdb.v1.AdminService/ListJobs" OPERATOR;
     Admin "kalamdb.v1.AdminService/GetJob" OPERATOR;
     Admin "kalamdb.v1.AdminService/ListLiveQueries" OPERATOR_OR_OWN;
@@ -112,6 +117,16 @@ methods! {
     Auth "kalamdb.v1.AuthService/Refresh" Anybody;
     Auth "kalamdb.v1.AuthService/Logout" ANYBODY;
     Auth "kalamdb.v1.AuthService/WhoAmI" ANYBODY;
+    Flight "arrow.flight.protocol.FlightService/GetFlightInfo" OWN;
+    Flight "arrow.flight.protocol.FlightService/DoGet" OWN, streams;
+    Flight "arrow.flight.protocol.FlightService/DoPut" OWN, streams;
+    Flight "arrow.flight.protocol.FlightService/DoAction" OWN;
+    Flight "arrow.flight.protocol.FlightService/GetSchema" OWN;
+    Flight "arrow.flight.protocol.FlightService/PollFlightInfo" OWN;
+    Flight "arrow.flight.protocol.FlightService/ListFlights" OWN;
+    Flight "arrow.flight.protocol.FlightService/ListActions" ANYBODY;
+    Flight "arrow.flight.protocol.FlightService/DoExchange" ANYBODY, streams;
+    Flight "arrow.flight.protocol.FlightService/Handshake" Anybody;
     Health "grpc.health.v1.Health/Check" Anybody;
     Health "grpc.health.v1.Health/List" Anybody;
     Health "grpc.health.v1.Health/Watch" Anybody, streams;

@@ -25,7 +25,7 @@ fn guarded(settings: &[(&str, &str)]) -> ServerProcessBuilder {
 }
 
 /// A server without `--dev`, and its administrator.
-async fn server(settings: &[(&str, &str)]) -> (ServerProcess, Client) {
+pub async fn server(settings: &[(&str, &str)]) -> (ServerProcess, Client) {
     let server = start(guarded(settings)).await;
     let key = server.first_api_key().await.expect("a first start makes a key");
     let admin = Client::connect(&server.endpoint()).await.api_key(&key);
@@ -33,7 +33,7 @@ async fn server(settings: &[(&str, &str)]) -> (ServerProcess, Client) {
 }
 
 /// An API key of a user.
-async fn key_of(admin: &Client, user: &str) -> String {
+pub async fn key_of(admin: &Client, user: &str) -> String {
     let answer = admin.run(&format!("CREATE API KEY FOR USER \"{user}\"")).await;
     kalamdb_tests::access::find_key(&format!("{answer:?}")).expect("the key is in the answer")
 }

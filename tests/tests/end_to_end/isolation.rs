@@ -3,6 +3,7 @@
 
 mod adversary;
 mod calls;
+mod flight;
 mod stage;
 mod statements;
 

@@ -84,8 +84,22 @@ impl OwnTokens {
     /// # Errors
     /// A text for the log.
     pub(crate) fn issue(&self, user: &UserId, session: &str, now_us: i64) -> Result<(String, i64), String> {
+        self.issue_for(user, session, now_us, self.lifetime)
+    }
+
+    /// The same, valid for `lifetime`.
+    ///
+    /// # Errors
+    /// A text for the log.
+    pub(crate) fn issue_for(
+        &self,
+        user: &UserId,
+        session: &str,
+        now_us: i64,
+        lifetime: Duration,
+    ) -> Result<(String, i64), String> {
         let iat = now_us.div_euclid(US_PER_S);
-        let exp = iat.saturating_add(i64::try_from(self.lifetime.as_secs()).unwrap_or(i64::MAX));
+        let exp = iat.saturating_add(i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX));
         let claims = OwnClaims { iss: OWN_ISSUER, sub: user.as_str(), sid: session, iat, exp };
         let header = Header { kid: Some(self.id.clone()), ..Header::new(Algorithm::HS256) };
         let token = encode(&header, &claims, &self.signing).map_err(|error| format!("a token: {error}"))?;

@@ -14,7 +14,7 @@ use prost::Message;
 use tonic::Code;
 
 use super::{
-    calls,
+    calls, flight,
     stage::{ALICE, EXECUTE, LIVE, SUBSCRIBE, Stage, execute},
     statements,
 };
@@ -29,6 +29,21 @@ async fn no_statement_reaches_anything_of_alices() {
             stage.attempt(&sql).await;
         }
     }
+    stage.unchanged().await;
+}
+
+#[tokio::test]
+async fn nothing_of_alices_comes_by_flight() {
+    let mut stage = Stage::new().await;
+    for line in documented("statements") {
+        for sql in statements::of_kind(&line[0], &stage) {
+            flight::attempt(&stage, &sql).await;
+        }
+    }
+    for sql in statements::of_rules() {
+        flight::attempt(&stage, &sql).await;
+    }
+    flight::listings(&stage).await;
     stage.unchanged().await;
 }
 

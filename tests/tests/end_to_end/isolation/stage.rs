@@ -13,6 +13,7 @@ use kalamdb_tests::{
 };
 use prost::Message;
 use serde_json::json;
+use tempfile::TempDir;
 use tonic::Streaming;
 
 use crate::support::files_below;
@@ -53,6 +54,8 @@ pub struct Stage {
     /// Files with alice's rows, relative to the storage's root and absolute.
     pub files: Vec<String>,
     before: Vec<String>,
+    /// Where the server may export to.
+    exports: TempDir,
 }
 
 impl Stage {
@@ -60,7 +63,13 @@ impl Stage {
         let rules = "ROLE user PERMISSIONS ('n.board.owner = CURRENT_USER()')";
         let of_alice = format!("{rules} METADATA '{{\"nick\": \"zqmeta95\"}}'");
         // What is tried fails, again and again.
-        let settings = [("auth.max_failures_per_address", "0"), ("auth.max_failures_per_account", "0")];
+        let exports = tempfile::tempdir().expect("make a temporary folder");
+        let roots = exports.path().display().to_string();
+        let settings = [
+            ("auth.max_failures_per_address", "0"),
+            ("auth.max_failures_per_account", "0"),
+            ("paths.export_roots", roots.as_str()),
+        ];
         let secured = Secured::start(&settings, &[(ALICE, &of_alice), ("mallory", rules)], async |root| {
             let root = root.namespace("n");
             for sql in [
@@ -105,8 +114,9 @@ impl Stage {
         files.extend(files.clone().iter().map(|file| storage.join(file).display().to_string()));
         assert!(files.iter().any(|file| file.ends_with(".parquet")), "{files:?}");
         let job_id = job_id.first().cloned().unwrap_or_default();
+        let before = Vec::new();
         let mut stage =
-            Self { secured, mallory, alice, root, live, live_id, resume_token, job_id, files, before: Vec::new() };
+            Self { secured, mallory, alice, root, live, live_id, resume_token, job_id, files, before, exports };
         stage.before = stage.state().await;
         stage
     }
@@ -131,12 +141,25 @@ impl Stage {
 
     /// Checks that alice has what she had, and that her live query goes on.
     pub async fn unchanged(&mut self) {
+        self.exports_are_mallorys();
         assert_eq!(self.state().await, self.before, "the adversary has changed something");
         self.alice.run("UPDATE notes SET n = n WHERE id = 'zqkey93-1'").await;
         loop {
             let event = self.live.message().await.expect("alice's live query goes on").expect("an event").event;
             if matches!(event, Some(Event::Changes(_))) {
                 break;
+            }
+        }
+    }
+
+    /// Checks that what was exported is where mallory may write, and has nothing of alice's.
+    fn exports_are_mallorys(&self) {
+        for file in files_below(self.exports.path()) {
+            assert!(file.starts_with("users/mallory/"), "{file} is where mallory may not write");
+            let content = std::fs::read(self.exports.path().join(&file)).expect("an exported file");
+            let content = String::from_utf8_lossy(&content);
+            for marker in MARKERS {
+                assert!(!content.contains(marker), "{marker} leaks into {file}: {content:.500}");
             }
         }
     }

@@ -95,6 +95,21 @@ fn attempts(kind: &str, stage: &Stage) -> Vec<String> {
         "FLUSH TABLE" => of(&["FLUSH TABLE {name}", "FLUSH TABLE n.board FORCE"]),
         "FLUSH ALL TABLES" => of(&["FLUSH ALL TABLES", "FLUSH ALL TABLES IN n FORCE"]),
         "COMPACT TABLE" => of(&["COMPACT TABLE {name}"]),
+        // As text: what leaks must be found in the files.
+        "EXPORT" => of(&[
+            "EXPORT FROM {name} TO 'export-{i}.csv'",
+            "EXPORT FROM (SELECT * FROM {name} WHERE 1 / (n - 5) > 0) TO 'export-{i}.json'",
+            "EXPORT FROM n.board TO 'export-{i}.csv'",
+            "EXPORT FROM n.zqclosed97 TO 'export-{i}.csv'",
+            "EXPORT FROM system.users TO 'export-{i}.json'",
+            "EXPORT FROM system.jobs TO 'export-{i}.json'",
+            "EXPORT FROM notes TO '../zqalice7f3a/export-{i}.csv'",
+            "EXPORT FROM notes TO '../../export-{i}.csv'",
+            "EXPORT FROM notes TO '/tmp/export-{i}.csv'",
+        ]),
+        "BACKUP DATABASE" => of(&["BACKUP DATABASE n TO 'b'", "BACKUP DATABASE n TO '/tmp/zqb' MODE INCREMENTAL"]),
+        "RESTORE DATABASE" => of(&["RESTORE DATABASE n FROM 'b' AS zq", "RESTORE DATABASE n FROM '/tmp/zqb' AS mine"]),
+        "SHOW BACKUP" => of(&["SHOW BACKUP 'b'", "SHOW BACKUP '/tmp/zqb'"]),
         "SUBSCRIBE" => {
             let mut all = of(&["SUBSCRIBE TO {name}", "SUBSCRIBE SELECT id, body FROM {name} WHERE n < 11"]);
             all.push(LIVE.to_owned());
@@ -144,7 +159,7 @@ pub fn of_kind(kind: &str, stage: &Stage) -> Vec<String> {
             }
         }
     }
-    all
+    all.iter().enumerate().map(|(index, sql)| sql.replace("{i}", &index.to_string())).collect()
 }
 
 /// What reads a table of the system.
