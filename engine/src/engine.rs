@@ -26,8 +26,8 @@ use crate::{
     env::Env,
     error::{Error, Reason, Result},
     exec::{
-        Caches, ColdTables, ColdTier, ConflictTurns, HotImages, LogPins, MarkCache, QueryRuntime, Services,
-        SnapshotRegistry, SnapshotSource, StatementContext, corrupt, from_store, template_state,
+        Caches, ColdTables, ColdTier, ConflictTurns, HotImages, IngestMemory, LogPins, MarkCache, QueryRuntime,
+        Services, SnapshotRegistry, SnapshotSource, StatementContext, corrupt, from_store, template_state,
     },
     ids::IdSource,
     jobs::{Expiry, JobHooks, JobParts, Jobs, LogRetention, LogRetentionParts, NoHooks},
@@ -88,6 +88,8 @@ pub(crate) struct Shared {
     pub(crate) runtime: QueryRuntime,
     pub(crate) caches: Caches,
     pub(crate) conflicts: ConflictTurns,
+    /// What bulk ingests hold.
+    pub(crate) ingest_memory: Arc<IngestMemory>,
     pub(crate) live: Arc<LiveHub>,
     pub(crate) audit: Arc<Audit>,
     pub(crate) users: Arc<Users>,
@@ -169,6 +171,7 @@ impl Engine {
             env: Arc::clone(&env),
             ids: Arc::clone(&ids),
             node_id: settings.node_id,
+            database_id,
             hooks,
             write_grace: write_grace(&settings),
         };
@@ -194,6 +197,7 @@ impl Engine {
         let shared = Arc::new(Shared {
             caches: Caches::new(settings.plan_cache_entries),
             hot_images: HotImages::new(&settings.hot_image),
+            ingest_memory: IngestMemory::new(settings.ingest.max_total_bytes),
             settings_table: settings_table.into(),
             settings,
             env,

@@ -20,11 +20,13 @@
 mod access;
 mod admin_api;
 mod audit;
+mod backup_api;
 mod catalog;
 mod engine;
 pub mod env;
 mod error;
 mod exec;
+mod export_api;
 mod functions;
 mod ids;
 mod jobs;
@@ -47,11 +49,15 @@ pub use catalog::{
 pub use engine::Engine;
 pub use env::{Env, FixedEnv, SystemEnv};
 pub use error::{Error, ErrorKind, Position, Reason, Result};
-pub use exec::{Body, Parameter, PartitionStats, ResultColumn, RowStream, StatementOutput, TableStats, TierStats};
+pub use exec::{
+    Body, IfExists, IfMissing, IngestOptions, IngestOutcome, IngestTarget, Parameter, PartitionStats, ResultColumn,
+    RowStream, StatementDescription, StatementOutput, TableStats, TierStats,
+};
+pub use export_api::{ExportHandle, ExportRequest};
 pub use ids::{IdSource, MAX_NODE_ID};
 pub use jobs::{
-    FailedPartition, JobHooks, JobId, JobProgress, JobRecord, JobStatus, JobStep, JobTable, JobTrigger, JobType,
-    NoHooks, StorageStep,
+    BackupContent, BackupInfo, BackupMode, BackupStatus, Exported, FailedPartition, JobHooks, JobId, JobProgress,
+    JobRecord, JobStatus, JobStep, JobTable, JobTrigger, JobType, NoHooks, StorageStep,
 };
 pub use kalamdb_store::{
     ids::{CommitSeq, InvalidUserId, UserId},
@@ -62,13 +68,13 @@ pub use live::{
     ChangeKind, CommitChanges, IdleProgress, InitialRows, LiveChange, LiveCounters, LiveEnd, LiveEvent, LiveOptions,
     LiveQuery, LiveQueryHandle, LiveQueryId, LiveQueryInfo, LiveQueryRequest, ResumeToken, RowImage, SlowConsumer,
 };
-pub use session::{Execution, Request, Session};
+pub use session::{Execution, Request, Session, SystemTableInfo};
 pub use settings::{
-    AuditSettings, CompactionSettings, EngineSettings, FlushSettings, HotImageSettings, LiveSettings, SettingInfo,
-    StorageSettings, UserSettings,
+    AuditSettings, CompactionSettings, EngineSettings, FlushSettings, HotImageSettings, IngestSettings, LiveSettings,
+    SettingInfo, StorageSettings, UserSettings,
 };
 pub use sizes::{KeyspaceSize, StorageSize};
-pub use sql::{Password, StorageKind, TableKind};
+pub use sql::{ExportFormat, Password, StorageKind, TableKind};
 pub use storage::StorageInfo;
 pub use system::SegmentInfo;
 pub use types::{SqlType, StructField, TYPE_METADATA_KEY, UTC};

@@ -53,6 +53,7 @@
 //! # Features
 //!
 //! * `arrow` (default): rows as Arrow record batches.
+//! * `parquet`: `ParquetFile`, rows read in bulk to Parquet files.
 //! * `process`: [`process`], a real server as a child process, for integration tests.
 
 mod admin;
@@ -85,14 +86,20 @@ mod tls;
 mod value;
 
 pub use admin::{
-    Admin, ApiKey, FailedPartition, Job, JobFilter, JobProgress, JobStatus, JobTrigger, JobType, LiveQueryInfo,
-    Namespace, NewApiKey, NewStorage, NewUser, PartitionStats, Role, SchemaVersion, Segment, ServerInfo, Setting,
-    Storage, StorageChanges, StorageType, Table, TableColumn, TableType, TierStats, User, UserChanges,
+    Admin, ApiKey, Backup, BackupEvent, BackupFinished, BackupMode, BackupProgress, BackupStatus, BackupStream, Export,
+    ExportEvent, ExportFormat, ExportStream, Exported, FailedPartition, Job, JobFilter, JobProgress, JobStatus,
+    JobTrigger, JobType, LiveQueryInfo, Namespace, NewApiKey, NewStorage, NewUser, PartitionStats, Restore, Role,
+    SchemaVersion, Segment, ServerInfo, Setting, Storage, StorageChanges, StorageType, Table, TableColumn, TableType,
+    TierStats, User, UserChanges,
 };
+#[cfg(feature = "arrow")]
+pub use arrow::{array::RecordBatch, datatypes::SchemaRef};
 pub use auth::{Auth, CredentialKind, SessionTokens, UserIdentity, WhoAmI};
 #[cfg(feature = "arrow")]
 pub use batch::ArrowRows;
 pub use builder::ClientBuilder;
+#[cfg(feature = "parquet")]
+pub use bulk::ParquetFile;
 #[cfg(feature = "arrow")]
 pub use bulk::{BulkRows, BulkTarget};
 pub use client::Client;

@@ -30,7 +30,7 @@ async fn a_table_is_made_of_the_columns_of_the_data() {
     ]);
     let outcome = ingest(&admin, create("frame"), vec![frame]).await.unwrap();
     assert_eq!((outcome.rows, outcome.created, outcome.parts), (2, true, 1));
-    let columns = "SELECT column_name, data_type, is_primary_key FROM system.columns WHERE table_name = 'frame'";
+    let columns = "SELECT column_name, data_type, primary_key FROM system.columns WHERE table_name = 'frame'";
     let mut columns = admin.rows(columns).await;
     columns.sort();
     assert_eq!(
@@ -48,7 +48,7 @@ async fn a_table_is_made_of_the_columns_of_the_data() {
     append(&admin, "frame", batch(vec![("name", texts(["c"]))])).await;
     assert_eq!(admin.value("SELECT count(DISTINCT id) FROM frame").await, "3");
     // Tables that are made so are private.
-    db.user("ana").fails(Reason::TableNotFound, "SELECT * FROM frame").await;
+    db.user("ana").fails(Reason::PermissionDenied, "SELECT * FROM frame").await;
 }
 
 #[tokio::test]

@@ -305,6 +305,33 @@ pub(crate) const KEYS: &[Key] = &[
         "About the most bytes of changes that are kept, before compression; the oldest go first",
     ),
     number(
+        "flight.max_message_bytes",
+        65_536,
+        2_147_483_647,
+        "Size of one message with rows that a client of Flight sends, which is one record batch",
+    ),
+    number(
+        "flight.max_handle_bytes",
+        4_096,
+        16_777_216,
+        "Size of a statement with its parameters in a ticket or prepared statement of Flight, which clients keep",
+    ),
+    number("flight.ticket_lifetime_s", 1, 604_800, "How long tickets and prepared statements of Flight can be used"),
+    number("flight.session_lifetime_s", 60, 2_592_000, "How long the token that Flight's handshake gives is valid"),
+    number("flight.max_sessions", 1, 10_000_000, "Sessions of Flight whose options are kept; the least used go first"),
+    number(
+        "ingest.max_bytes",
+        65_536,
+        536_870_912,
+        "Bytes of rows that a bulk ingest writes at once: the most of one that is atomic",
+    ),
+    number(
+        "ingest.max_total_bytes",
+        131_072,
+        1 << 40,
+        "Bytes of rows that all bulk ingests under way hold together; further ones get TOO_MANY_REQUESTS",
+    ),
+    number(
         "audit.max_records",
         100,
         10_000_000,

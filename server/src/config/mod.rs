@@ -22,9 +22,9 @@ use kalamdb_engine::SettingInfo;
 pub use layers::Flag;
 pub use sections::{
     AuditSection, AuthSection, BackendName, ClientAuth, ClientIdentity, CompactionSection, Config, CorsSection,
-    DurabilityName, FlushSection, JwtAlgorithm, LimitsSection, LiveSection, LogFormat, LogSection, MetricsAccess,
-    PathsSection, QuerySection, RoleName, SecretText, ServerSection, ShutdownSection, StorageSection, TlsSection,
-    UnknownUsers,
+    DurabilityName, FlightSection, FlushSection, IngestSection, JwtAlgorithm, LimitsSection, LiveSection, LogFormat,
+    LogSection, MetricsAccess, PathsSection, QuerySection, RoleName, SecretText, ServerSection, ShutdownSection,
+    StorageSection, TlsSection, UnknownUsers,
 };
 pub(crate) use validate::{is_local_url, parse_level};
 

@@ -3,8 +3,8 @@
 use std::{fmt, path::PathBuf};
 
 use kalamdb_engine::{
-    AuditSettings, CompactionSettings, Durability, EngineSettings, FlushSettings, HotImageSettings, LiveSettings, Role,
-    SecretKey, StorageSettings, UserSettings,
+    AuditSettings, CompactionSettings, Durability, EngineSettings, FlushSettings, HotImageSettings, IngestSettings,
+    LiveSettings, Role, SecretKey, StorageSettings, UserSettings,
 };
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,8 @@ pub struct Config {
     pub flush: FlushSection,
     pub compaction: CompactionSection,
     pub live: LiveSection,
+    pub flight: FlightSection,
+    pub ingest: IngestSection,
     pub audit: AuditSection,
     pub shutdown: ShutdownSection,
     pub log: LogSection,
@@ -394,6 +396,45 @@ impl Default for LiveSection {
     }
 }
 
+/// `[flight]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each key is documented once, in `keys`")]
+pub struct FlightSection {
+    pub max_message_bytes: usize,
+    pub max_handle_bytes: usize,
+    pub ticket_lifetime_s: u64,
+    pub session_lifetime_s: u64,
+    pub max_sessions: u64,
+}
+
+impl Default for FlightSection {
+    fn default() -> Self {
+        Self {
+            // Clients send a batch as one message, and a frame of pandas as one batch.
+            max_message_bytes: 256 * MIB,
+            max_handle_bytes: 2 * MIB,
+            ticket_lifetime_s: 3_600,
+            session_lifetime_s: 43_200,
+            max_sessions: 10_000,
+        }
+    }
+}
+
+/// `[ingest]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each key is documented once, in `keys`")]
+pub struct IngestSection {
+    pub max_bytes: usize,
+    pub max_total_bytes: usize,
+}
+
+impl Default for IngestSection {
+    fn default() -> Self {
+        let defaults = IngestSettings::default();
+        Self { max_bytes: defaults.max_bytes, max_total_bytes: defaults.max_total_bytes }
+    }
+}
+
 /// `[audit]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "each key is documented once, in `keys`")]
@@ -645,6 +686,7 @@ impl Config {
                 small_segment_bytes: mib_u64(self.compaction.small_segment_mb),
                 max_deleted_percent: self.compaction.max_deleted_percent,
             },
+            ingest: IngestSettings { max_bytes: self.ingest.max_bytes, max_total_bytes: self.ingest.max_total_bytes },
             live: LiveSettings {
                 max_queries: self.live.max_queries,
                 max_queries_per_user: self.live.max_queries_per_user,

@@ -14,7 +14,7 @@ use super::hot_counts::HotChange;
 use super::{CommitError, Unique, position};
 use crate::codec::{DuplicateKey, LogEntry, PackedInserts, PrimaryKey, log_key, log_range, row_key, row_prefix};
 use crate::ids::{CommitSeq, Partition, TableId};
-use crate::kv::{BulkWrites, Direction, Keyspace, KvError, StorageBackend};
+use crate::kv::{BulkWrites, Direction, EachPut, Keyspace, KvError, StorageBackend};
 
 /// New rows of one partition.
 #[derive(Debug)]
@@ -230,7 +230,7 @@ impl BulkWrites for Writes {
         self.put_bytes
     }
 
-    fn for_each(&self, put: &mut dyn FnMut(Keyspace, &[u8], &[u8])) {
+    fn for_each(&self, put: &mut EachPut<'_>) {
         let mut key = Vec::new();
         for insert in self.inserts.lock().iter() {
             put(Keyspace::Log, &log_key(&insert.partition, self.seq), insert.rows.entry());

@@ -16,6 +16,9 @@ pub struct WriteBatch {
     bulk: Vec<Arc<dyn BulkWrites>>,
 }
 
+/// Is called with the keyspace, key and value of a put.
+pub(crate) type EachPut<'a> = dyn FnMut(Keyspace, &[u8], &[u8]) + 'a;
+
 /// Puts whose bytes are not copied into the batch, because they are many and lie ready.
 pub(crate) trait BulkWrites: Send + Sync + Debug {
     /// How many puts there are.
@@ -25,7 +28,7 @@ pub(crate) trait BulkWrites: Send + Sync + Debug {
     fn byte_size(&self) -> usize;
 
     /// Calls `put` with the keyspace, key and value of each.
-    fn for_each(&self, put: &mut dyn FnMut(Keyspace, &[u8], &[u8]));
+    fn for_each(&self, put: &mut EachPut<'_>);
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use crate::ids::CommitSeq;
 
-pub(crate) use batch::BulkWrites;
+pub(crate) use batch::{BulkWrites, EachPut};
 pub use batch::{WriteBatch, WriteOp};
 pub use memory::MemoryBackend;
 pub use owned_cursor::OwnedCursor;

@@ -7,7 +7,9 @@ mod support;
 
 mod audit;
 mod auth;
+mod backup;
 mod bad_input;
+mod bulk;
 mod catalog;
 mod cli;
 mod client_credentials;
@@ -15,6 +17,8 @@ mod crash;
 mod crash_flush;
 mod crash_steps;
 mod damaged_segments;
+mod export;
+mod flight;
 mod flush;
 mod full_disk;
 mod identity;

@@ -19,8 +19,9 @@ use crate::{
 /// Small batches are put together until they have so many rows.
 const MIN_ROWS: usize = 8_192;
 
-/// Large batches are cut into lots of so many rows.
+/// Large batches are cut into lots of so many rows, or of about so many bytes.
 const MAX_ROWS: usize = 65_536;
+const MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// So many batches are put together at the most.
 const MAX_BATCHES: usize = 1_024;
@@ -49,11 +50,12 @@ impl Gathering {
             return Vec::new();
         }
         let mut lots = Vec::new();
+        let most = rows_of_lot(&batch);
         let mut rest = batch;
-        while rest.num_rows() > MAX_ROWS {
+        while rest.num_rows() > most {
             lots.extend(self.take());
-            lots.push(vec![rest.slice(0, MAX_ROWS)]);
-            rest = rest.slice(MAX_ROWS, rest.num_rows() - MAX_ROWS);
+            lots.push(vec![rest.slice(0, most)]);
+            rest = rest.slice(most, rest.num_rows() - most);
         }
         self.rows += rest.num_rows();
         self.batches.push(rest);
@@ -68,6 +70,13 @@ impl Gathering {
         self.rows = 0;
         Some(std::mem::take(&mut self.batches)).filter(|batches| !batches.is_empty())
     }
+}
+
+/// How many rows of a batch are a lot.
+fn rows_of_lot(batch: &RecordBatch) -> usize {
+    let bytes = batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or_default());
+    let bytes_per_row = bytes.sum::<usize>() / batch.num_rows().max(1);
+    (MAX_BYTES / bytes_per_row.max(1)).clamp(1, MAX_ROWS)
 }
 
 /// Rows encoded, those of one owner one behind the other.
