@@ -4,10 +4,12 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message;
 
-const PROTOS: [&str; 12] = [
+const PROTOS: [&str; 14] = [
     "kalamdb/v1/admin.proto",
     "kalamdb/v1/auth.proto",
+    "kalamdb/v1/backup.proto",
     "kalamdb/v1/errors.proto",
+    "kalamdb/v1/export.proto",
     "kalamdb/v1/flush.proto",
     "kalamdb/v1/job.proto",
     "kalamdb/v1/live.proto",

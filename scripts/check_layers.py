@@ -25,7 +25,8 @@ MAY_USE = {
 # Technologies, and the only crates that may name them.
 ONLY_IN = {
     "rocksdb": {"kalamdb-store", "kalam-bench"},
-    "parquet": {"kalamdb-store"},
+    # kalam-link writes rows that were read in bulk to files.
+    "parquet": {"kalamdb-store", "kalam-link"},
     # The engine hands storages from the store to DataFusion.
     "object_store": {"kalamdb-store", "kalamdb-engine"},
     # The engine's interface speaks DataFusion's scalar values and Arrow's batches.

@@ -50,7 +50,7 @@ const BEFORE_NAMES: [&str; 4] = ["FROM", "INTO", "JOIN", "UPDATE"];
 /// Backslash commands.
 #[rustfmt::skip]
 pub(crate) const COMMANDS: &[&str] = &[
-    "\\connect", "\\continue", "\\d", "\\flush", "\\health", "\\help", "\\pause", "\\quit", "\\timing", "\\use", "\\x",
+    "\\connect", "\\continue", "\\d", "\\export", "\\flush", "\\health", "\\help", "\\pause", "\\quit", "\\timing", "\\use", "\\x",
 ];
 
 /// A word, of which any stands for a name.

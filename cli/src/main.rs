@@ -9,6 +9,7 @@ mod config;
 mod credential;
 mod escape;
 mod exit;
+mod export;
 mod flush;
 mod highlight;
 mod history;

@@ -7,7 +7,7 @@ use std::io::{Write, stdout};
 use crate::{
     escape,
     exit::{Failure, Status},
-    flush,
+    export, flush,
     session::{Flow, Session},
 };
 
@@ -21,6 +21,8 @@ Statements end with a semicolon and may span lines.
   \\flush [TABLE|all] [force]
                          move rows to Parquet files: of a table, of every one, or of those of the namespace;
                          Ctrl+C ends the waiting, not the flush
+  \\export TABLE FILE [FORMAT], \\export (QUERY) FILE [FORMAT]
+                         write the rows to a file of this machine: parquet, csv or json
   \\health                 whether the server answers calls
   \\connect [HOST] [USER] [--login NAME | --apikey | --token | --same]
                          connect to another server or as another user; - keeps the host or the user. What is
@@ -58,7 +60,7 @@ Rules let role user into SHARED tables with ACCESS restricted:
 ";
 
 /// Commands that are known by name but not offered yet.
-const LATER: [&str; 3] = ["\\config", "\\watch", "\\export"];
+const LATER: [&str; 2] = ["\\config", "\\watch"];
 
 /// Namespaces that are always there.
 const BUILT_IN: [&str; 2] = ["system", "information_schema"];
@@ -77,6 +79,7 @@ pub(crate) async fn run(session: &mut Session, text: &str) -> Result<Flow, Failu
             Some(order) => flush::run(session, order).await,
             None => wrong(flush::USAGE),
         },
+        ("\\export", _) => export::run(session, text.trim_start().strip_prefix("\\export").unwrap_or_default()).await,
         ("\\timing", argument @ ([] | [_])) => match switch(session.timing, argument) {
             Some(timing) => {
                 session.timing = timing;

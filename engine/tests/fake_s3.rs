@@ -17,6 +17,9 @@ struct State {
     /// The one access key that is allowed.
     key_id: String,
     objects: BTreeMap<String, Vec<u8>>,
+    /// Uploads in parts that were neither completed nor aborted: the object's key and its parts, by number.
+    uploads: BTreeMap<String, (String, BTreeMap<u32, Vec<u8>>)>,
+    begun_uploads: u32,
 }
 
 struct Request {
@@ -39,7 +42,12 @@ impl FakeS3 {
     pub(crate) fn start(key_id: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let state = Arc::new(Mutex::new(State { key_id: key_id.to_owned(), objects: BTreeMap::new() }));
+        let state = Arc::new(Mutex::new(State {
+            key_id: key_id.to_owned(),
+            objects: BTreeMap::new(),
+            uploads: BTreeMap::new(),
+            begun_uploads: 0,
+        }));
         let shared = Arc::clone(&state);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
@@ -61,6 +69,17 @@ impl FakeS3 {
     /// Lets another key in, and the one before no more.
     pub(crate) fn allow(&self, key_id: &str) {
         self.state.lock().unwrap().key_id = key_id.to_owned();
+    }
+
+    /// An object's bytes.
+    pub(crate) fn object(&self, key: &str) -> Option<Vec<u8>> {
+        self.state.lock().unwrap().objects.get(key).cloned()
+    }
+
+    /// How many uploads in parts were begun, and how many of them are neither completed nor aborted.
+    pub(crate) fn uploads(&self) -> (u32, usize) {
+        let state = self.state.lock().unwrap();
+        (state.begun_uploads, state.uploads.len())
     }
 
     /// The keys of its objects.
@@ -118,6 +137,11 @@ fn answer(request: &Request, state: &mut State) -> Response {
     if bucket != "bucket" {
         return failed("404 Not Found", "NoSuchBucket");
     }
+    if !key.is_empty()
+        && let Some(response) = upload(request, key, state)
+    {
+        return response;
+    }
     match (request.method.as_str(), key) {
         ("GET", "") => list(&request.query, state),
         ("POST", "") => delete(&String::from_utf8_lossy(&request.body), state),
@@ -134,6 +158,49 @@ fn answer(request: &Request, state: &mut State) -> Response {
         },
         _ => failed("501 Not Implemented", "NotImplemented"),
     }
+}
+
+/// What concerns uploads in parts; nothing if the request does not.
+fn upload(request: &Request, key: &str, state: &mut State) -> Option<Response> {
+    let asked = |name: &str| {
+        request.query.split('&').find_map(|pair| {
+            let (found, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (found == name).then(|| value.to_owned())
+        })
+    };
+    if request.method == "POST" && asked("uploads").is_some() {
+        state.begun_uploads += 1;
+        let id = format!("upload-{}", state.begun_uploads);
+        state.uploads.insert(id.clone(), (key.to_owned(), BTreeMap::new()));
+        let answer = format!(
+            "<InitiateMultipartUploadResult><Bucket>bucket</Bucket><Key>{key}</Key><UploadId>{id}</UploadId>\
+             </InitiateMultipartUploadResult>"
+        );
+        return Some(ok("200 OK", answer.into_bytes()));
+    }
+    let id = asked("uploadId")?;
+    Some(match request.method.as_str() {
+        "PUT" => match (state.uploads.get_mut(&id), asked("partNumber").and_then(|number| number.parse().ok())) {
+            (Some((_, parts)), Some(number)) => {
+                parts.insert(number, request.body.clone());
+                ok("200 OK", Vec::new())
+            }
+            _ => failed("404 Not Found", "NoSuchUpload"),
+        },
+        "POST" => match state.uploads.remove(&id) {
+            Some((key, parts)) => {
+                state.objects.insert(key, parts.into_values().flatten().collect());
+                let answer = "<CompleteMultipartUploadResult><ETag>\"x\"</ETag></CompleteMultipartUploadResult>";
+                ok("200 OK", answer.as_bytes().to_vec())
+            }
+            None => failed("404 Not Found", "NoSuchUpload"),
+        },
+        "DELETE" => {
+            state.uploads.remove(&id);
+            ok("204 No Content", Vec::new())
+        }
+        _ => return None,
+    })
 }
 
 fn get(object: &[u8], range: &str) -> Response {
@@ -153,8 +220,18 @@ fn get(object: &[u8], range: &str) -> Response {
 }
 
 fn list(query: &str, state: &State) -> Response {
-    let prefix = query.split('&').find_map(|pair| pair.strip_prefix("prefix=")).unwrap_or_default();
-    let found = state.objects.iter().filter(|(key, _)| key.starts_with(prefix)).map(|(key, object)| {
+    let asked = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)).unwrap_or_default();
+    let (prefix, delimiter) = (asked("prefix="), asked("delimiter="));
+    // Keys that have the delimiter behind the prefix are told as one common prefix.
+    let folder = |key: &str| {
+        let behind = key.strip_prefix(prefix).filter(|_| !delimiter.is_empty())?;
+        behind.find(delimiter).map(|at| key[..prefix.len() + at + delimiter.len()].to_owned())
+    };
+    let below = || state.objects.iter().filter(|(key, _)| key.starts_with(prefix));
+    let folders: std::collections::BTreeSet<String> = below().filter_map(|(key, _)| folder(key)).collect();
+    let folders: String =
+        folders.iter().map(|folder| format!("<CommonPrefixes><Prefix>{folder}</Prefix></CommonPrefixes>")).collect();
+    let found = below().filter(|(key, _)| folder(key).is_none()).map(|(key, object)| {
         format!(
             "<Contents><Key>{key}</Key><LastModified>2026-01-02T03:04:05.000Z</LastModified><ETag>x</ETag><Size>{}</Size>\
              </Contents>",
@@ -162,7 +239,8 @@ fn list(query: &str, state: &State) -> Response {
         )
     });
     let found: String = found.collect();
-    ok("200 OK", format!("<ListBucketResult><IsTruncated>false</IsTruncated>{found}</ListBucketResult>").into_bytes())
+    let answer = format!("<ListBucketResult><IsTruncated>false</IsTruncated>{found}{folders}</ListBucketResult>");
+    ok("200 OK", answer.into_bytes())
 }
 
 fn delete(body: &str, state: &mut State) -> Response {

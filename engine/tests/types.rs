@@ -5,7 +5,7 @@ use kalamdb_engine::{Reason, SqlType};
 use crate::harness::{Client, Db, table, text};
 
 /// Types, with values as literals and as they are answered.
-const TYPES: &[(&str, &[(&str, &str)])] = &[
+pub(crate) const TYPES: &[(&str, &[(&str, &str)])] = &[
     ("BOOLEAN", &[("true", "true"), ("false", "false"), ("'yes'", "true")]),
     ("SMALLINT", &[("-32768", "-32768"), ("32767", "32767")]),
     ("INT", &[("-2147483648", "-2147483648"), ("2147483647", "2147483647")]),

@@ -1,5 +1,7 @@
 //! Administration: namespaces, tables, storages, users, jobs, settings and the server itself.
 
+mod backups;
+mod export;
 mod jobs;
 mod live;
 mod segments;
@@ -13,6 +15,8 @@ use tonic::{Request, Response, Status, transport::Channel};
 
 pub(crate) use self::jobs::{failed_partition, job_status};
 pub use self::{
+    backups::{Backup, BackupEvent, BackupFinished, BackupMode, BackupProgress, BackupStatus, BackupStream, Restore},
+    export::{Export, ExportEvent, ExportFormat, ExportStream, Exported},
     jobs::{FailedPartition, Job, JobFilter, JobProgress, JobStatus, JobTrigger, JobType},
     live::LiveQueryInfo,
     segments::{PartitionStats, Segment, TierStats},

@@ -163,6 +163,10 @@ statements! {
     FlushTable "FLUSH TABLE" OPERATOR, audited;
     FlushAll "FLUSH ALL TABLES" OPERATOR, audited;
     CompactTable "COMPACT TABLE" OPERATOR, audited;
+    Export "EXPORT" OWN;
+    BackupDatabase "BACKUP DATABASE" OPERATOR, audited;
+    RestoreDatabase "RESTORE DATABASE" OPERATOR, audited;
+    ShowBackup "SHOW BACKUP" OPERATOR;
     Subscribe "SUBSCRIBE" OWN;
     KillLiveQuery "KILL LIVE QUERY" OPERATOR_OR_OWN, audited;
     CreateUser "CREATE USER" BELOW, audited;

@@ -101,6 +101,7 @@ fn object_of<'a>(statement: &'a Statement, namespace: Option<&'a str>) -> Option
         | Statement::ShowTables { .. }
         | Statement::ShowStorages
         | Statement::ShowUsers
+        | Statement::Export(_)
         | Statement::Subscribe(_) => None,
         Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) => target(statement).and_then(table),
         Statement::CreateNamespace(create) => Some(create.name.text.as_str().into()),
@@ -117,6 +118,11 @@ fn object_of<'a>(statement: &'a Statement, namespace: Option<&'a str>) -> Option
         Statement::FlushTable(flush) => table(&flush.table),
         Statement::FlushAll(flush) => flush.namespace.as_ref().map(|namespace| namespace.text.as_str().into()),
         Statement::CompactTable(compact) => table(&compact.table),
+        Statement::BackupDatabase(backup) => Some(backup.namespace.text.as_str().into()),
+        Statement::RestoreDatabase(restore) => {
+            Some(restore.into.as_ref().unwrap_or(&restore.namespace).text.as_str().into())
+        }
+        Statement::ShowBackup(show) => Some(show.uri.text.as_str().into()),
         Statement::KillLiveQuery(kill) => Some(kill.id.to_string().into()),
         Statement::CreateUser(create) => Some(create.name.text.as_str().into()),
         Statement::AlterUser(alter) => Some(alter.name.text.as_str().into()),

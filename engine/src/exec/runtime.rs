@@ -76,6 +76,11 @@ impl QueryRuntime {
         &self.handle
     }
 
+    /// How many threads it has.
+    pub(crate) fn threads(&self) -> usize {
+        self.handle.metrics().num_workers()
+    }
+
     /// Starts work on the query threads. Dropping the answer stops the work at its next point of rest.
     pub(crate) fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Work<T> {
         Work(self.handle.spawn(work))

@@ -12,8 +12,9 @@ use crate::{
     engine::Shared,
     error::{Error, Reason, Result},
     exec::{
-        StatementContext, ddl,
+        StatementContext, backup, ddl,
         delete::DeletePlan,
+        export,
         insert::InsertPlan,
         maintenance,
         output::{Body, timed_out},
@@ -74,6 +75,10 @@ async fn dispatch(
     if is_maintenance(kind) {
         return Box::pin(maintenance::run(shared, invocation, kind)).await.map(|body| (body, None));
     }
+    if backup::concerns(kind) {
+        let (caller, deadline) = (&invocation.caller, invocation.deadline);
+        return Box::pin(backup::run(shared, caller, deadline, kind)).await.map(|body| (body, None));
+    }
     if storage::dml::concerns(kind, namespace) {
         return Box::pin(storage::dml::run(shared, invocation, kind)).await.map(|body| (body, None));
     }
@@ -85,6 +90,9 @@ async fn dispatch(
         let running = Box::pin(users::dml::run(shared, invocation, kind));
         return until(invocation.deadline, running).await.map(|body| (body, None));
     }
+    if matches!(kind, Statement::Export(_)) {
+        return Box::pin(export::run(shared, invocation, statement)).await.map(|body| (body, None));
+    }
     for _ in 0..MAX_CATALOG_CHANGES {
         let context = Arc::new(shared.context(invocation.caller.clone()));
         match attempt(shared, invocation, statement, &context).await? {
@@ -92,7 +100,12 @@ async fn dispatch(
             Attempt::CatalogChanged => {}
         }
     }
-    Err(Error::new(Reason::WriteConflict, "Tables kept being altered while the statement ran. Run it again."))
+    Err(kept_changing())
+}
+
+/// The error of a statement that met too many changes of the catalog.
+pub(super) fn kept_changing() -> Error {
+    Error::new(Reason::WriteConflict, "Tables kept being altered while the statement ran. Run it again.")
 }
 
 /// Waits for a statement until its time-out. What it has begun to change by then it changes as a whole.
@@ -104,7 +117,7 @@ async fn until<T>(deadline: Option<Instant>, running: impl Future<Output = Resul
 }
 
 /// How often a statement begins again because DDL came between its look at the catalog and its look at the rows.
-const MAX_CATALOG_CHANGES: usize = 100;
+pub(super) const MAX_CATALOG_CHANGES: usize = 100;
 
 enum Attempt {
     Done(Body, Option<CommitSeq>),
@@ -203,7 +216,7 @@ fn is_maintenance(statement: &Statement) -> bool {
     matches!(statement, Statement::FlushTable(_) | Statement::FlushAll(_) | Statement::CompactTable(_))
 }
 
-fn plan_key(invocation: &Invocation, statement: &CachedStatement) -> PlanKey {
+pub(super) fn plan_key(invocation: &Invocation, statement: &CachedStatement) -> PlanKey {
     PlanKey {
         normalized: Arc::clone(&statement.normalized),
         namespace: invocation.namespace.clone(),
@@ -213,7 +226,7 @@ fn plan_key(invocation: &Invocation, statement: &CachedStatement) -> PlanKey {
 }
 
 /// Plans a statement on the query threads, and keeps the plan.
-async fn planned(
+pub(crate) async fn planned(
     shared: &Arc<Shared>,
     invocation: &Invocation,
     statement: &CachedStatement,
@@ -249,6 +262,9 @@ fn plan<'a>(
     match statement {
         Statement::Query(query) => {
             QueryPlan::new(state, names, ast::Statement::Query(query.clone()), given).map(Plan::Query)
+        }
+        Statement::Export(export) => {
+            QueryPlan::new(state, names, ast::Statement::Query(export.query.clone()), given).map(Plan::Query)
         }
         Statement::Explain(explain) => {
             let query = ast::Statement::Explain {

@@ -1,6 +1,11 @@
 //! What the parts of the job system share.
 
-use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
 
 use kalamdb_store::ids::TableId;
 use parking_lot::Mutex;
@@ -13,7 +18,9 @@ use crate::{
     error::Result,
     ids::IdSource,
     jobs::{
+        backup::Unfinished,
         book::JobBook,
+        export::Exports,
         fault::Fault,
         hooks::{JobHooks, JobStep},
         live::LiveJob,
@@ -48,7 +55,13 @@ pub(super) struct Core {
     pub(super) flushes: Arc<Semaphore>,
     pub(super) compactions: Arc<Semaphore>,
     pub(super) exports: Arc<Semaphore>,
+    pub(super) under_export: Exports,
     pub(super) backups: Arc<Semaphore>,
+    /// Backups and restores that wait.
+    pub(super) backups_waiting: AtomicUsize,
+    pub(super) unfinished: Arc<Unfinished>,
+    /// The id of the database, which backups name.
+    pub(super) database_id: u64,
 }
 
 /// What is asked of a job, beside its table and type.

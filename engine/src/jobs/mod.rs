@@ -15,12 +15,16 @@
 //! | [`triggers`], [`queue`], [`scheduler`] | what runs when |
 //! | [`flush`] | rows to segments |
 //! | [`compaction`], [`house`] | segments to fewer segments, and where that is worth it |
+//! | [`export`] | rows of a query to a file |
 //! | [`pending`], [`sweep`] | files that belong to no segment |
+//! | [`backup`] | namespaces to directories, and back |
 
+mod backup;
 mod book;
 mod compaction;
 mod core;
 mod expiry;
+mod export;
 mod fault;
 mod flush;
 mod hooks;
@@ -39,7 +43,11 @@ mod threads;
 mod triggers;
 mod view;
 
+pub use backup::{BackupContent, BackupInfo, BackupMode, BackupStatus};
+pub(crate) use backup::{BackupId, BackupRequest, RestoreRequest, describe as describe_backups};
 pub(crate) use expiry::{Expiry, expire_partition};
+pub use export::Exported;
+pub(crate) use export::{ExportJob, ExportOrder};
 pub use hooks::{JobHooks, JobStep, NoHooks, StorageStep};
 pub(crate) use log_retention::{LogRetention, LogRetentionParts};
 pub(crate) use record::JobEvent;

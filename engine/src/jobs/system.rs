@@ -26,8 +26,10 @@ use crate::{
     exec::from_store,
     ids::IdSource,
     jobs::{
+        backup::{self, BackupRequest, RestoreRequest},
         book::JobBook,
         core::{Core, Order},
+        export::{self, Exports},
         hooks::JobHooks,
         house,
         live::{JobWatch, Outcome},
@@ -62,6 +64,7 @@ pub(crate) struct JobParts {
     pub(crate) env: Arc<dyn Env>,
     pub(crate) ids: Arc<IdSource>,
     pub(crate) node_id: u16,
+    pub(crate) database_id: u64,
     pub(crate) hooks: Arc<dyn JobHooks>,
     /// How long a write to a storage that was given up may still take effect.
     pub(crate) write_grace: Duration,
@@ -87,7 +90,7 @@ impl Jobs {
     /// # Errors
     /// When the store cannot be read, or no thread can be started.
     pub(crate) fn open(parts: JobParts, settings: &FlushSettings) -> Result<Self> {
-        let JobParts { backend, committer, env, ids, node_id, hooks, write_grace } = parts;
+        let JobParts { backend, committer, env, ids, node_id, database_id, hooks, write_grace } = parts;
         let concurrency = settings.concurrency.max(1);
         let book = JobBook::load(backend.snapshot().as_ref(), committer)?;
         if let Some(last) = book.last_id() {
@@ -113,7 +116,11 @@ impl Jobs {
             flushes: Arc::new(Semaphore::new(concurrency)),
             compactions: Arc::new(Semaphore::new(1)),
             exports: Arc::new(Semaphore::new(MAX_EXPORTS)),
+            under_export: Exports::default(),
             backups: Arc::new(Semaphore::new(1)),
+            backups_waiting: Default::default(),
+            unfinished: Default::default(),
+            database_id,
         };
         Ok(Self { core: Arc::new(core), shared: OnceLock::new() })
     }
@@ -127,7 +134,13 @@ impl Jobs {
         // The scheduler must be quick even when the threads of jobs have a lot to do.
         core.threads.spawn_on(shared.runtime.handle(), scheduler::run(Arc::clone(core), Arc::downgrade(shared)));
         core.threads.spawn(house::run(Arc::clone(core), Arc::downgrade(shared)));
+        match export::left_behind(shared.backend.as_ref()) {
+            Ok(found) if found.is_empty() => {}
+            Ok(found) => drop(core.threads.spawn(export::sweep(Arc::clone(shared), found))),
+            Err(error) => tracing::warn!(%error, "files of exports that did not end could not be looked for"),
+        }
         core.threads.spawn(sweep::run(Arc::clone(core), Arc::downgrade(shared)));
+        core.threads.spawn(backup::remove_unfinished(Arc::clone(core), Arc::downgrade(shared)));
     }
 
     /// Queues a flush of a table. An equal one that waits already is taken for this one. A STREAM table is never flushed:
@@ -166,6 +179,26 @@ impl Jobs {
     /// As [`Jobs::flush_table`].
     pub(crate) fn compact_table_watched(&self, table: &Table, trigger: JobTrigger) -> Result<WatchedJob> {
         self.order(table, Order { job_type: JobType::Compaction, force: true, trigger, resumes: None })
+    }
+
+    /// Asks for a backup of a namespace, which begins when no other backup or restore runs.
+    ///
+    /// # Errors
+    /// NAMESPACE_NOT_FOUND, TOO_MANY_REQUESTS, SHUTTING_DOWN.
+    pub(crate) fn back_up(&self, shared: &Arc<Shared>, request: BackupRequest) -> Result<WatchedJob> {
+        backup::order(&self.core, shared, backup::Request::Backup(request))
+    }
+
+    /// Asks for a restore of a namespace, which begins when no other backup or restore runs.
+    ///
+    /// # Errors
+    /// NAMESPACE_EXISTS, TOO_MANY_REQUESTS, SHUTTING_DOWN.
+    pub(crate) fn restore(&self, shared: &Arc<Shared>, request: RestoreRequest) -> Result<WatchedJob> {
+        backup::order(&self.core, shared, backup::Request::Restore(request))
+    }
+
+    pub(super) fn core(&self) -> &Arc<Core> {
+        &self.core
     }
 
     fn order(&self, table: &Table, order: Order) -> Result<WatchedJob> {

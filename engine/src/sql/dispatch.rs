@@ -3,9 +3,9 @@
 use datafusion::sql::sqlparser::{parser::Parser, tokenizer::Token};
 
 use super::{
-    alter, dml,
+    alter, backup, dml,
     errors::Parsed,
-    flush, name, namespace, query, refused,
+    export, flush, name, namespace, query, refused,
     statement::{DropTable, Explain, ShowTableStats, Statement, TableKind},
     storage, subscribe, table, user, words,
 };
@@ -27,6 +27,7 @@ pub(super) fn takes_parameters(statement: &Statement) -> bool {
             | Statement::Update(_)
             | Statement::Delete(_)
             | Statement::Subscribe(_)
+            | Statement::Export(_)
     )
 }
 
@@ -54,6 +55,18 @@ fn by_first_word(parser: &mut Parser<'_>) -> Parsed<Statement> {
         "COMPACT" => {
             parser.advance_token();
             Ok(Statement::CompactTable(flush::compact(parser)?))
+        }
+        "EXPORT" => {
+            parser.advance_token();
+            Ok(Statement::Export(Box::new(export::export(parser)?)))
+        }
+        "BACKUP" => {
+            parser.advance_token();
+            Ok(Statement::BackupDatabase(backup::backup(parser)?))
+        }
+        "RESTORE" => {
+            parser.advance_token();
+            Ok(Statement::RestoreDatabase(backup::restore(parser)?))
         }
         "SUBSCRIBE" => {
             parser.advance_token();
@@ -231,6 +244,8 @@ fn show(parser: &mut Parser<'_>) -> Parsed<Statement> {
         Statement::ShowUsers
     } else if words::accept(parser, &["API", "KEYS"]) {
         Statement::ShowApiKeys { user: user::shown_keys_of(parser)? }
+    } else if words::accept(parser, &["BACKUP"]) || words::accept(parser, &["BACKUPS"]) {
+        Statement::ShowBackup(backup::show(parser)?)
     } else if words::accept(parser, &["TABLE"]) {
         words::expect(parser, &["STATS"])?;
         Statement::ShowTableStats(ShowTableStats { table: name::whole_table(parser)? })
@@ -238,7 +253,7 @@ fn show(parser: &mut Parser<'_>) -> Parsed<Statement> {
         let word = words::word_text(parser.peek_token_ref()).unwrap_or_default();
         return match refused::show(&word) {
             Some(message) => Err(refused::here(parser, message)),
-            None => words::expected(parser, "NAMESPACES, TABLES, TABLE STATS, STORAGES, USERS or API KEYS"),
+            None => words::expected(parser, "NAMESPACES, TABLES, TABLE STATS, STORAGES, USERS, API KEYS or BACKUP"),
         };
     };
     if words::comes(parser, &["LIKE"]) || words::comes(parser, &["WHERE"]) {
@@ -250,4 +265,5 @@ fn show(parser: &mut Parser<'_>) -> Parsed<Statement> {
 }
 
 const STATEMENTS: &str = "a statement that begins with SELECT, WITH, VALUES, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP, \
-                          SHOW, DESCRIBE, EXPLAIN, FLUSH, COMPACT, SUBSCRIBE, KILL or REVOKE";
+                          SHOW, DESCRIBE, EXPLAIN, FLUSH, COMPACT, EXPORT, BACKUP, RESTORE, \
+                          SUBSCRIBE, KILL or REVOKE";

@@ -8,11 +8,13 @@
 //! ```
 
 mod alter;
+mod backup;
 mod dialect;
 mod dispatch;
 mod dml;
 mod duration;
 mod errors;
+mod export;
 mod flush;
 mod guard;
 mod name;

@@ -44,8 +44,6 @@ pub(super) fn statement(word: &str) -> Option<&'static str> {
         "UNSUBSCRIBE" | "LISTEN" | "UNLISTEN" | "NOTIFY" => {
             "Channels are not supported. Use SUBSCRIBE TO table [WHERE …]; it ends when its call is cancelled."
         }
-        "BACKUP" | "RESTORE" => "BACKUP and RESTORE are not supported in this version.",
-        "EXPORT" => "EXPORT is not supported in this version. Use SELECT.",
         "CALL" | "EXECUTE" | "EXEC" | "PREPARE" | "DEALLOCATE" | "DO" => {
             "Procedures and statements prepared by name are not supported. Send the statement with parameters $1, $2 \
              and so on: its plan is kept."
@@ -98,7 +96,6 @@ pub(super) fn show(word: &str) -> Option<&'static str> {
     Some(match word {
         "DATABASES" | "SCHEMAS" | "CATALOGS" => "Databases and schemas are called namespaces. Use SHOW NAMESPACES.",
         "COLUMNS" | "FIELDS" | "CREATE" => "Use DESCRIBE t for the columns and properties of a table.",
-        "BACKUP" => "Backups are not supported in this version.",
         "INDEX" | "INDEXES" | "KEYS" => "There are no indexes besides the PRIMARY KEY. Use DESCRIBE t.",
         "ALL" | "VARIABLES" | "SETTINGS" | "SESSION" | "GLOBAL" | "STATUS" => {
             "Use SELECT * FROM system.settings for the server's settings."

@@ -61,6 +61,14 @@ pub enum Statement {
     FlushAll(FlushAll),
     /// COMPACT TABLE.
     CompactTable(CompactTable),
+    /// EXPORT.
+    Export(Box<Export>),
+    /// BACKUP DATABASE.
+    BackupDatabase(BackupDatabase),
+    /// RESTORE DATABASE.
+    RestoreDatabase(RestoreDatabase),
+    /// SHOW BACKUP.
+    ShowBackup(ShowBackup),
     /// SUBSCRIBE.
     Subscribe(Subscribe),
     /// KILL LIVE QUERY.
@@ -82,6 +90,72 @@ pub enum Statement {
         /// Whose; `None`: all that the caller may know of.
         user: Option<Name>,
     },
+}
+
+/// EXPORT FROM { table | (query) } TO 'uri' [FORMAT format].
+#[derive(Debug, Clone)]
+pub struct Export {
+    /// The rows; of a table it is `SELECT * FROM table`.
+    pub query: Box<ast::Query>,
+    /// The table, if it is one.
+    pub table: Option<TableName>,
+    /// Where the file is made, as written.
+    pub uri: String,
+    /// Where that stands.
+    pub uri_position: Option<Position>,
+    /// FORMAT; `None`: what the end of the file's name says.
+    pub format: Option<ExportFormat>,
+}
+
+/// What the file of an export is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ExportFormat {
+    /// Apache Parquet.
+    Parquet,
+    /// CSV with a header.
+    Csv,
+    /// JSON, one object a line.
+    Json,
+}
+
+/// A place outside the database, as a statement names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Uri {
+    /// As written.
+    pub text: String,
+    /// Where it stands.
+    pub position: Option<Position>,
+}
+
+/// BACKUP DATABASE ns TO 'uri' [MODE { FULL | INCREMENTAL }].
+#[derive(Debug, Clone)]
+pub struct BackupDatabase {
+    /// The namespace.
+    pub namespace: Name,
+    /// The directory of backups.
+    pub uri: Uri,
+    /// MODE INCREMENTAL: files of the backup before are not copied again.
+    pub incremental: bool,
+}
+
+/// RESTORE DATABASE ns FROM 'uri' [BACKUP 'id'] [AS other].
+#[derive(Debug, Clone)]
+pub struct RestoreDatabase {
+    /// The namespace that the backup is of.
+    pub namespace: Name,
+    /// The directory of backups.
+    pub uri: Uri,
+    /// BACKUP: the one that is meant; `None`: the newest.
+    pub backup: Option<String>,
+    /// AS: the namespace that it becomes; `None`: that of the same name.
+    pub into: Option<Name>,
+}
+
+/// SHOW BACKUP 'uri'.
+#[derive(Debug, Clone)]
+pub struct ShowBackup {
+    /// The directory of backups.
+    pub uri: Uri,
 }
 
 /// SUBSCRIBE TO table [WHERE …], or SUBSCRIBE SELECT ….
@@ -559,6 +633,31 @@ impl StorageKind {
             StorageKind::S3 => "S3",
             StorageKind::Gcs => "GCS",
             StorageKind::Azure => "AZURE",
+        }
+    }
+}
+
+impl ExportFormat {
+    /// Every format there is.
+    pub const ALL: [ExportFormat; 3] = [ExportFormat::Parquet, ExportFormat::Csv, ExportFormat::Json];
+
+    /// The word of SQL for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ExportFormat::Parquet => "parquet",
+            ExportFormat::Csv => "csv",
+            ExportFormat::Json => "json",
+        }
+    }
+
+    /// The format that a file has, by the end of its name.
+    pub fn of_file_name(name: &str) -> Option<Self> {
+        let (_, extension) = name.rsplit_once('.')?;
+        match extension.to_ascii_lowercase().as_str() {
+            "parquet" | "pq" => Some(ExportFormat::Parquet),
+            "csv" => Some(ExportFormat::Csv),
+            "json" | "jsonl" | "ndjson" => Some(ExportFormat::Json),
+            _ => None,
         }
     }
 }

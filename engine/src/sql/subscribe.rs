@@ -66,7 +66,7 @@ pub(super) fn kill(parser: &mut Parser<'_>) -> Parsed<KillLiveQuery> {
 }
 
 /// `SELECT * FROM t`, to have its table and condition replaced.
-fn all_of_a_table() -> Parsed<Box<ast::Query>> {
+pub(super) fn all_of_a_table() -> Parsed<Box<ast::Query>> {
     const TEXT: &str = "SELECT * FROM t";
     let dialect = KalamDialect::with_budget(TEXT.len());
     let tokens = Tokenizer::new(&dialect, TEXT).tokenize().map_err(Error::internal)?;

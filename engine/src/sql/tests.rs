@@ -1,7 +1,9 @@
 //! What the dialect takes, refuses and says.
 
+mod backup;
 mod batch;
 mod depth;
+mod export;
 mod live;
 mod names;
 mod queries;

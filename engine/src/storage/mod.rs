@@ -17,7 +17,6 @@ pub(crate) mod dml;
 mod info;
 mod place;
 mod record;
-#[allow(dead_code, unused_imports, reason = "taken away with the first statement that names a place")]
 mod target;
 
 use std::{
@@ -50,7 +49,6 @@ use crate::{
 
 pub use info::StorageInfo;
 use record::{Storage, StorageRecord};
-#[allow(unused_imports)]
 pub(crate) use target::{Target, TargetPlace, TargetRoots, TargetUse};
 
 /// The id of the built-in storage.

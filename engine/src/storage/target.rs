@@ -78,6 +78,8 @@ pub(crate) struct Target {
     pub(crate) path: Path,
     /// What the store is made of.
     pub(crate) kind: StoreKind,
+    /// The folder of the server that the store is, if it is one.
+    pub(crate) folder: Option<PathBuf>,
     uri: String,
 }
 
@@ -248,9 +250,10 @@ impl TargetPlace {
     /// PATH_NOT_ALLOWED, STORAGE_UNREACHABLE, STORAGE_DENIED, DISK_FULL.
     pub(crate) async fn open_file(&self) -> Result<Target> {
         let Some((folder, name)) = self.folder_and_name() else { return self.open_storage().await };
-        let store = self.open_path(folder, true).await?;
+        let (store, folder) = self.open_path(folder, true).await?;
         let path = Path::parse(name).map_err(Error::internal)?;
-        Ok(Target { store, path, kind: StoreKind::FileSystem, uri: self.uri.clone() })
+        let (kind, uri) = (StoreKind::FileSystem, self.uri.clone());
+        Ok(Target { store, path, kind, folder: Some(folder), uri })
     }
 
     /// Opens the place of a folder; makes it where it is missing, if `make`.
@@ -259,8 +262,9 @@ impl TargetPlace {
     /// As [`TargetPlace::open_file`].
     pub(crate) async fn open_folder(&self, make: bool) -> Result<Target> {
         let At::Folder { path, .. } = &self.at else { return self.open_storage().await };
-        let store = self.open_path(path.clone(), make).await?;
-        Ok(Target { store, path: Path::ROOT, kind: StoreKind::FileSystem, uri: self.uri.clone() })
+        let (store, folder) = self.open_path(path.clone(), make).await?;
+        let (kind, uri) = (StoreKind::FileSystem, self.uri.clone());
+        Ok(Target { store, path: Path::ROOT, kind, folder: Some(folder), uri })
     }
 
     fn folder_and_name(&self) -> Option<(PathBuf, String)> {
@@ -277,11 +281,11 @@ impl TargetPlace {
         let opened = tokio::task::spawn_blocking(move || storages.open_named(&named)).await;
         let (store, kind) = opened.map_err(Error::internal)??;
         let store = self.storages.hooks.target(store);
-        Ok(Target { store, path: path.clone(), kind, uri: self.uri.clone() })
+        Ok(Target { store, path: path.clone(), kind, folder: None, uri: self.uri.clone() })
     }
 
     /// The folder of the server as a store, rooted at it. Folders are made and synced: not on a thread that serves calls.
-    async fn open_path(&self, folder: PathBuf, make: bool) -> Result<Arc<dyn ObjectStore>> {
+    async fn open_path(&self, folder: PathBuf, make: bool) -> Result<(Arc<dyn ObjectStore>, PathBuf)> {
         let At::Folder { allowed, .. } = &self.at else {
             return Err(Error::internal("a folder in a place that is none"));
         };
@@ -295,12 +299,14 @@ impl TargetPlace {
                 return Err(ObjectError::Unreachable(said.to_owned()));
             }
             let folder = if make { allowed.make(&folder)? } else { allowed.existing(&folder)? };
-            DurableFileSystem::new(folder)
-                .map_err(|error| ObjectError::Unreachable(format!("The folder cannot be opened: {}.", summary(&error))))
+            let store = DurableFileSystem::new(&folder).map_err(|error| {
+                ObjectError::Unreachable(format!("The folder cannot be opened: {}.", summary(&error)))
+            })?;
+            Ok((store, folder))
         })
         .await;
-        let store = opened.map_err(Error::internal)?.map_err(|error| self.used_for.folder_error(error))?;
-        Ok(self.storages.hooks.target(Arc::new(store)))
+        let (store, folder) = opened.map_err(Error::internal)?.map_err(|error| self.used_for.folder_error(error))?;
+        Ok((self.storages.hooks.target(Arc::new(store)), folder))
     }
 }
 

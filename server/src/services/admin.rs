@@ -2,34 +2,44 @@
 
 use std::{collections::HashMap, future::Future, sync::Arc};
 
+use futures::Stream;
 use kalamdb_engine::{
     ColumnInfo, Durability, Engine, Error, JobRecord, LiveQueryInfo, NamespaceInfo, PartitionStats, Reason,
     SchemaVersionInfo, SegmentInfo, Session, SettingInfo, StorageInfo, TableInfo, TableKind, UserId,
 };
 use kalamdb_proto::v1::{
     AlterNamespaceRequest, AlterNamespaceResponse, AlterStorageRequest, AlterStorageResponse, AlterUserRequest,
-    AlterUserResponse, CompactTableRequest, CompactTableResponse, CreateApiKeyRequest, CreateApiKeyResponse,
-    CreateNamespaceRequest, CreateNamespaceResponse, CreateStorageRequest, CreateStorageResponse, CreateUserRequest,
-    CreateUserResponse, DropNamespaceRequest, DropNamespaceResponse, DropStorageRequest, DropStorageResponse,
-    DropTableRequest, DropTableResponse, DropUserRequest, DropUserResponse, GetJobRequest, GetJobResponse,
+    AlterUserResponse, BackupDatabaseRequest, BackupDatabaseResponse, CompactTableRequest, CompactTableResponse,
+    CreateApiKeyRequest, CreateApiKeyResponse, CreateNamespaceRequest, CreateNamespaceResponse, CreateStorageRequest,
+    CreateStorageResponse, CreateUserRequest, CreateUserResponse, DescribeBackupRequest, DescribeBackupResponse,
+    DropNamespaceRequest, DropNamespaceResponse, DropStorageRequest, DropStorageResponse, DropTableRequest,
+    DropTableResponse, DropUserRequest, DropUserResponse, ExportRequest, GetJobRequest, GetJobResponse,
     GetServerInfoRequest, GetServerInfoResponse, GetTableRequest, GetTableResponse, GetTableStatsRequest,
     GetTableStatsResponse, GetUserRequest, GetUserResponse, KillLiveQueryRequest, KillLiveQueryResponse,
     ListApiKeysRequest, ListApiKeysResponse, ListJobsRequest, ListJobsResponse, ListLiveQueriesRequest,
     ListLiveQueriesResponse, ListNamespacesRequest, ListNamespacesResponse, ListSchemaVersionsRequest,
     ListSchemaVersionsResponse, ListSegmentsRequest, ListSegmentsResponse, ListSettingsRequest, ListSettingsResponse,
     ListStoragesRequest, ListStoragesResponse, ListTablesRequest, ListTablesResponse, ListUsersRequest,
-    ListUsersResponse, Namespace, RevokeApiKeyRequest, RevokeApiKeyResponse, SchemaVersion, Setting, Storage, Table,
-    TableColumn, TableType, admin_service_server::AdminService,
+    ListUsersResponse, Namespace, RestoreDatabaseRequest, RestoreDatabaseResponse, RevokeApiKeyRequest,
+    RevokeApiKeyResponse, SchemaVersion, Setting, Storage, Table, TableColumn, TableType,
+    admin_service_server::AdminService,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::{page::page, shutting_down, split, users};
+use super::{
+    backup,
+    export::{self, Events},
+    flush::{Answers, end_of_call, until},
+    page::page,
+    shutting_down, split, users,
+};
 use crate::{
     convert::{
         from_job_status, from_job_type, from_storage_type, to_column, to_job, to_live_query_id, to_live_query_info,
         to_partition_stats, to_segment, to_storage, to_tier_stats, to_timestamp,
     },
+    errors,
     telemetry::build,
 };
 
@@ -56,6 +66,24 @@ impl AdminApi {
         let (context, request) = split(request)?;
         let session = self.engine.session(context.caller.clone());
         context.within_deadline(work(session, request)).await.map(Response::new)
+    }
+
+    /// Answers a call with the stream that `begin` makes of a session of its caller and its request, for as long as the call
+    /// may take.
+    fn stream<Q, A, S>(
+        &self,
+        request: Request<Q>,
+        begin: impl FnOnce(Session, Q) -> Result<S, Error>,
+    ) -> Answer<Answers<A>>
+    where
+        A: Send + 'static,
+        S: Stream<Item = Result<A, Error>> + Send + 'static,
+    {
+        let (context, request) = split(request)?;
+        let session = self.engine.session(context.caller.clone());
+        let answers = begin(session, request).map_err(|error| errors::to_status(&error, context.trace))?;
+        let ends = end_of_call(context.timeout, self.stopping.clone());
+        Ok(Response::new(until(answers, ends, context.trace)))
     }
 }
 
@@ -177,6 +205,14 @@ impl AdminService for AdminApi {
         .await
     }
 
+    type ExportStream = Events;
+
+    async fn export(&self, request: Request<ExportRequest>) -> Answer<Self::ExportStream> {
+        let (context, request) = split(request)?;
+        let session = self.engine.session(context.caller.clone());
+        export::export(session, &context, request, self.stopping.clone()).await
+    }
+
     async fn list_storages(&self, request: Request<ListStoragesRequest>) -> Answer<ListStoragesResponse> {
         self.answer(request, async |session, request: ListStoragesRequest| {
             let name = |info: &StorageInfo| info.name.clone();
@@ -244,6 +280,22 @@ impl AdminService for AdminApi {
 
     async fn revoke_api_key(&self, request: Request<RevokeApiKeyRequest>) -> Answer<RevokeApiKeyResponse> {
         self.answer(request, users::revoke_api_key).await
+    }
+
+    type BackupDatabaseStream = Answers<BackupDatabaseResponse>;
+
+    async fn backup_database(&self, request: Request<BackupDatabaseRequest>) -> Answer<Self::BackupDatabaseStream> {
+        self.stream(request, |session, request| backup::back_up(&session, request))
+    }
+
+    type RestoreDatabaseStream = Answers<RestoreDatabaseResponse>;
+
+    async fn restore_database(&self, request: Request<RestoreDatabaseRequest>) -> Answer<Self::RestoreDatabaseStream> {
+        self.stream(request, |session, request| backup::restore(&session, request))
+    }
+
+    async fn describe_backup(&self, request: Request<DescribeBackupRequest>) -> Answer<DescribeBackupResponse> {
+        self.answer(request, backup::describe).await
     }
 
     async fn list_jobs(&self, request: Request<ListJobsRequest>) -> Answer<ListJobsResponse> {

@@ -180,7 +180,7 @@ pub(super) fn elapsed_ms(started: Instant) -> f64 {
     started.elapsed().as_secs_f64() * 1_000.0
 }
 
-fn requested_timeout(timeout: Option<pbjson_types::Duration>) -> Result<Option<Duration>, Error> {
+pub(super) fn requested_timeout(timeout: Option<pbjson_types::Duration>) -> Result<Option<Duration>, Error> {
     let Some(timeout) = timeout else { return Ok(None) };
     match Duration::try_from(timeout) {
         Ok(timeout) if !timeout.is_zero() => Ok(Some(timeout)),
@@ -188,7 +188,7 @@ fn requested_timeout(timeout: Option<pbjson_types::Duration>) -> Result<Option<D
     }
 }
 
-fn shorter(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
+pub(super) fn shorter(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use parquet::arrow::ArrowSchemaConverter;
-use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowRowGroupWriterFactory, compute_leaves};
+use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
@@ -36,6 +36,12 @@ pub struct GroupedFile {
 /// Encodes row groups of a file. It can be shared by threads.
 pub struct GroupEncoder {
     factory: ArrowRowGroupWriterFactory,
+    schema: SchemaRef,
+}
+
+/// A row group in the making.
+pub struct GroupWriter {
+    columns: Vec<ArrowColumnWriter>,
     schema: SchemaRef,
 }
 
@@ -95,28 +101,44 @@ impl GroupedFile {
 }
 
 impl GroupEncoder {
-    /// Encodes a row group of all these rows.
+    /// Begins a row group.
     ///
     /// # Errors
-    /// When they do not fit the file.
-    pub fn encode(&self, batches: &[RecordBatch]) -> Result<EncodedGroup, SegmentError> {
-        let mut columns = self.factory.create_column_writers(0).map_err(|error| failed(&error))?;
-        for batch in batches {
-            let mut writers = columns.iter_mut();
-            for (field, column) in self.schema.fields().iter().zip(batch.columns()) {
-                let column = convert(column, field.data_type())
-                    .map_err(|error| SegmentError::Rows(format!("column {} does not fit: {error}", field.name())))?;
-                if !field.is_nullable() && column.null_count() > 0 {
-                    let message = format!("column {} has a NULL that it should not have", field.name());
-                    return Err(SegmentError::Rows(message));
-                }
-                for leaf in compute_leaves(field, &column).map_err(|error| failed(&error))? {
-                    let writer = writers.next().ok_or_else(|| SegmentError::Rows("too many columns".to_owned()))?;
-                    writer.write(&leaf).map_err(|error| failed(&error))?;
-                }
+    /// When a column has no encoder.
+    pub fn begin(&self) -> Result<GroupWriter, SegmentError> {
+        let columns = self.factory.create_column_writers(0).map_err(|error| failed(&error))?;
+        Ok(GroupWriter { columns, schema: Arc::clone(&self.schema) })
+    }
+}
+
+impl GroupWriter {
+    /// Adds rows.
+    ///
+    /// # Errors
+    /// When they do not fit the file; then the group is of no more use.
+    pub fn write(&mut self, batch: &RecordBatch) -> Result<(), SegmentError> {
+        let mut writers = self.columns.iter_mut();
+        for (field, column) in self.schema.fields().iter().zip(batch.columns()) {
+            let column = convert(column, field.data_type())
+                .map_err(|error| SegmentError::Rows(format!("column {} does not fit: {error}", field.name())))?;
+            if !field.is_nullable() && column.null_count() > 0 {
+                let message = format!("column {} has a NULL that it should not have", field.name());
+                return Err(SegmentError::Rows(message));
+            }
+            for leaf in compute_leaves(field, &column).map_err(|error| failed(&error))? {
+                let writer = writers.next().ok_or_else(|| SegmentError::Rows("too many columns".to_owned()))?;
+                writer.write(&leaf).map_err(|error| failed(&error))?;
             }
         }
-        let columns = columns.into_iter().map(|column| column.close()).collect::<Result<_, _>>();
+        Ok(())
+    }
+
+    /// Finishes the group.
+    ///
+    /// # Errors
+    /// When a column cannot be finished.
+    pub fn finish(self) -> Result<EncodedGroup, SegmentError> {
+        let columns = self.columns.into_iter().map(|column| column.close()).collect::<Result<_, _>>();
         Ok(EncodedGroup { columns: columns.map_err(|error| failed(&error))? })
     }
 }
@@ -156,6 +178,12 @@ impl fmt::Debug for GroupEncoder {
     }
 }
 
+impl fmt::Debug for GroupWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GroupWriter").field("columns", &self.columns.len()).finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for EncodedGroup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EncodedGroup").field("columns", &self.columns.len()).finish_non_exhaustive()
@@ -189,8 +217,13 @@ mod tests {
             RecordBatch::try_new(Arc::new(schema.clone()), columns).unwrap()
         };
         let (mut file, encoder) = GroupedFile::new(&schema).unwrap();
-        let second = encoder.encode(&[rows((500..700).collect())]).unwrap();
-        let first = encoder.encode(&[rows((0..200).collect()), rows((200..500).collect())]).unwrap();
+        let encode = |batches: &[RecordBatch]| {
+            let mut group = encoder.begin().unwrap();
+            batches.iter().for_each(|batch| group.write(batch).unwrap());
+            group.finish().unwrap()
+        };
+        let second = encode(&[rows((500..700).collect())]);
+        let first = encode(&[rows((0..200).collect()), rows((200..500).collect())]);
         let mut bytes = Vec::new();
         file.append(first).unwrap();
         bytes.extend(file.take_bytes());
@@ -201,7 +234,8 @@ mod tests {
         let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes)).unwrap();
         assert_eq!(reader.metadata().num_row_groups(), 2);
         let read: Vec<RecordBatch> = reader.build().unwrap().map(Result::unwrap).collect();
-        let ids: Vec<i64> = read.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec()).collect();
+        let ids: Vec<i64> =
+            read.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec()).collect();
         assert_eq!(ids, (0..700).collect::<Vec<_>>());
         assert_eq!(read[0].column(1).as_string::<i32>().value(1), "text 1");
         assert!(read[0].column(1).is_null(0));

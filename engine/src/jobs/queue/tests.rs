@@ -13,6 +13,7 @@ fn job(id: i64) -> Arc<LiveJob> {
         trigger: JobTrigger::Manual,
         table: None,
         force: false,
+        details: Vec::new(),
         resumes: None,
         attempt: 0,
         result: None,
