@@ -253,7 +253,8 @@ async fn files_are_made_where_it_is_allowed_and_never_over_others() {
     symlink(elsewhere.path().join("new.csv"), place.path("dangling.csv")).unwrap();
     for uri in ["../x.csv", "link/x.csv", "/etc/x.csv", "a/../../x.csv", "", "x/", "s\u{0}.csv"] {
         let error = admin.fails(Reason::PathNotAllowed, format!("EXPORT FROM (SELECT 1) TO '{uri}' FORMAT csv")).await;
-        assert!(error.position().is_some() || uri.starts_with("link"), "{uri}: {error}");
+        // What is wrong with the text alone is shown in the statement.
+        assert!(error.position().is_some() || ["link/x.csv", "/etc/x.csv"].contains(&uri), "{uri}: {error}");
     }
     admin.fails(Reason::StorageNotFound, "EXPORT FROM (SELECT 1) TO 's3://bucket/x.csv'").await;
     admin.fails(Reason::FileExists, "EXPORT FROM (SELECT 1) TO 'dangling.csv'").await;
@@ -436,8 +437,11 @@ async fn what_a_crash_leaves_behind_is_deleted() {
             assert!(Instant::now() < until, "{:?}", files(out.path()));
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let interrupted = "SELECT status FROM system.jobs WHERE type = 'export'";
-        assert_eq!(db.admin().rows(interrupted).await, table(&[["interrupted"]]));
+        let status = "SELECT status FROM system.jobs WHERE type = 'export'";
+        while db.admin().rows(status).await != table(&[["interrupted"]]) {
+            assert!(Instant::now() < until, "{:?}", db.admin().rows(status).await);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 }
 
