@@ -239,7 +239,7 @@ impl Engine {
 }
 
 impl JobHandle {
-    fn new(shared: &Arc<Shared>, job: WatchedJob) -> Self {
+    pub(crate) fn new(shared: &Arc<Shared>, job: WatchedJob) -> Self {
         let WatchedJob { id, watch } = job;
         let mut handle = Self { shared: Arc::clone(shared), id, events: watch.events, ended: None };
         handle.ended = Some(Box::pin(handle.ended()));

@@ -93,9 +93,12 @@ pub(crate) async fn state(db: &Db, namespace: &str, tables: &[&str]) -> Vec<Vec<
         // It names the namespace.
         state.push(described.into_iter().filter(|line| line[0] != "schema_history").collect());
         let kind = admin
-            .value(format!("SELECT table_type FROM system.tables WHERE namespace = '{namespace}' AND table_name = '{table}'"))
+            .value(format!(
+                "SELECT table_type FROM system.tables WHERE namespace = '{namespace}' AND table_name = '{table}'"
+            ))
             .await;
-        let from = if kind == "SHARED" { format!("{namespace}.{table}") } else { format!("{namespace}.all_users.{table}") };
+        let from =
+            if kind == "SHARED" { format!("{namespace}.{table}") } else { format!("{namespace}.all_users.{table}") };
         let order = if kind == "SHARED" { "id" } else { "_user_id, id" };
         state.push(admin.rows(format!("SELECT *, _seq, _updated FROM {from} ORDER BY {order}")).await);
         let versions = format!(

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Reason;
 
+/// What the result of a restore begins with; the backup's id follows.
+pub(super) const RESTORED: &str = "Restored backup ";
+
 /// The id of a job: a snowflake id, so that later jobs have greater ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -223,6 +226,19 @@ pub struct JobRecord {
 impl JobRecord {
     /// The most failed partitions that are named; all are counted.
     pub const MAX_FAILED_PARTITIONS: usize = 100;
+
+    /// The backup that a job made, or restored.
+    pub fn backup_id(&self) -> Option<String> {
+        match self.job_type {
+            JobType::Backup => Some(format!("{:016x}", self.id.get())),
+            // Its result names it.
+            JobType::Restore => {
+                let rest = self.result.as_deref()?.strip_prefix(RESTORED)?;
+                rest.split(' ').next().map(str::to_owned)
+            }
+            _ => None,
+        }
+    }
 
     /// What the job was told, each as `name=value`.
     pub fn parameters(&self) -> Vec<String> {

@@ -211,6 +211,26 @@ pub(crate) static TABLE_STATS_COLUMNS: [ColumnDefinition; 8] = [
     nullable("last_flush", SqlType::TimestampTz),
 ];
 
+pub(crate) static BACKUP_COLUMNS: [ColumnDefinition; 17] = [
+    column("backup_id", SqlType::Text),
+    column("status", SqlType::Text),
+    nullable("namespace", SqlType::Text),
+    nullable("mode", SqlType::Text),
+    nullable("based_on", SqlType::Text),
+    nullable("created_at", SqlType::TimestampTz),
+    nullable("finished_at", SqlType::TimestampTz),
+    nullable("commit_seq", SqlType::BigInt),
+    nullable("tables", SqlType::BigInt),
+    nullable("table_names", SqlType::Text),
+    nullable("row_count", SqlType::BigInt),
+    nullable("files", SqlType::BigInt),
+    nullable("bytes", SqlType::BigInt),
+    nullable("new_files", SqlType::BigInt),
+    nullable("new_bytes", SqlType::BigInt),
+    nullable("version", SqlType::Text),
+    nullable("problem", SqlType::Text),
+];
+
 pub(crate) static STORAGE_COLUMNS: [ColumnDefinition; 7] = [
     column("name", SqlType::Text),
     column("type", SqlType::Text),

@@ -1,5 +1,6 @@
 //! System tables: `system.*` and `information_schema.*`, over one provider.
 
+pub(crate) mod backups;
 mod definition;
 mod jobs;
 mod live_queries;

@@ -12,7 +12,9 @@ use crate::harness::Db;
 
 async fn small_backup(db: &Db) {
     let admin = db.admin();
-    admin.run("CREATE USER TABLE t (id BIGINT PRIMARY KEY, body TEXT); CREATE SHARED TABLE s (id BIGINT PRIMARY KEY)").await;
+    admin
+        .run("CREATE USER TABLE t (id BIGINT PRIMARY KEY, body TEXT); CREATE SHARED TABLE s (id BIGINT PRIMARY KEY)")
+        .await;
     for user in ["ana", "bo"] {
         let rows: Vec<String> = (0..30).map(|id| format!("({id}, 'body {id}')")).collect();
         db.user(user).run(format!("INSERT INTO t VALUES {}", rows.join(", "))).await;
@@ -137,7 +139,8 @@ async fn a_segment_that_is_damaged_in_the_database_fails_the_backup() {
     let db = place.open().await;
     small_backup(&db).await;
     let admin = db.admin();
-    let path = admin.rows("SELECT path FROM system.segments WHERE table_name = 't' ORDER BY path").await.remove(0).remove(0);
+    let path =
+        admin.rows("SELECT path FROM system.segments WHERE table_name = 't' ORDER BY path").await.remove(0).remove(0);
     let path = place.path().join("data/storage").join(path);
     let mut bytes = fs::read(&path).unwrap();
     let middle = bytes.len() / 2;

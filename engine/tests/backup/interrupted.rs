@@ -68,7 +68,9 @@ fn copy(from: &Path, to: &Path) {
 
 async fn fill(db: &Db) {
     let admin = db.admin();
-    admin.run("CREATE USER TABLE t (id BIGINT PRIMARY KEY, body TEXT); CREATE SHARED TABLE s (id BIGINT PRIMARY KEY)").await;
+    admin
+        .run("CREATE USER TABLE t (id BIGINT PRIMARY KEY, body TEXT); CREATE SHARED TABLE s (id BIGINT PRIMARY KEY)")
+        .await;
     for user in ["ana", "../ana"] {
         let rows: Vec<String> = (0..50).map(|id| format!("({id}, 'row {id}')")).collect();
         db.user(user).run(format!("INSERT INTO t VALUES {}", rows.join(", "))).await;
@@ -112,8 +114,13 @@ async fn a_backup_that_is_interrupted_leaves_nothing() {
     drop(db);
 
     let taken = std::mem::take(&mut *images.taken.lock());
-    for step in [JobStep::BeforePending, JobStep::BeforeUpload, JobStep::AfterUpload, JobStep::BeforeCommit, JobStep::AfterCommit]
-    {
+    for step in [
+        JobStep::BeforePending,
+        JobStep::BeforeUpload,
+        JobStep::AfterUpload,
+        JobStep::BeforeCommit,
+        JobStep::AfterCommit,
+    ] {
         assert!(taken.iter().any(|image| image.step == step), "no image at {step:?}");
     }
     println!("{} images of ended engines", taken.len());
@@ -127,7 +134,7 @@ async fn a_backup_that_is_interrupted_leaves_nothing() {
         until(&what, Vec::<String>::new(), async || {
             let mut left = files(&folder.path().join("backups/b"));
             left.retain(|file| {
-                let unfinished = is_of(file, &second) && !has_second || is_of(file, &third) && !has_third;
+                let unfinished = (is_of(file, &second) && !has_second) || (is_of(file, &third) && !has_third);
                 unfinished || file.ends_with("/new")
             });
             left
@@ -143,7 +150,8 @@ async fn a_backup_that_is_interrupted_leaves_nothing() {
         // The views are those of a backup that is there.
         let newest = &shown[shown.len() - 1][0];
         let root = folder.path().join("backups/b/duckdb.sql");
-        until(&format!("{what}: views"), true, async || fs::read_to_string(&root).unwrap().contains(newest.as_str())).await;
+        until(&format!("{what}: views"), true, async || fs::read_to_string(&root).unwrap().contains(newest.as_str()))
+            .await;
         back_up(&db.admin(), "b", "MODE INCREMENTAL").await;
         db.admin().run("RESTORE DATABASE app FROM 'b' AS copy").await;
         assert_eq!(state(&db, "copy", &["s", "t"]).await, expected, "{what}, restored");
@@ -167,8 +175,13 @@ async fn a_restore_that_is_interrupted_leaves_nothing() {
     drop(db);
 
     let taken = std::mem::take(&mut *images.taken.lock());
-    for step in [JobStep::BeforePending, JobStep::BeforeUpload, JobStep::AfterUpload, JobStep::BeforeCommit, JobStep::AfterCommit]
-    {
+    for step in [
+        JobStep::BeforePending,
+        JobStep::BeforeUpload,
+        JobStep::AfterUpload,
+        JobStep::BeforeCommit,
+        JobStep::AfterCommit,
+    ] {
         assert!(taken.iter().any(|image| image.step == step), "no image at {step:?}");
     }
     println!("{} images of ended engines", taken.len());
@@ -254,7 +267,10 @@ async fn a_step_that_fails_leaves_nothing() {
 async fn what_cannot_be_removed_is_removed_later() {
     let place = Place::new();
     let failing = Arc::new(Failing { step: JobStep::BeforeDelete, after: Mutex::new(None) });
-    let stopping = Arc::new(Two { first: Arc::clone(&failing), second: Failing { step: JobStep::BeforeCommit, after: Mutex::new(None) } });
+    let stopping = Arc::new(Two {
+        first: Arc::clone(&failing),
+        second: Failing { step: JobStep::BeforeCommit, after: Mutex::new(None) },
+    });
     let db = Db::with_hooks(place.settings(), Arc::clone(&stopping) as Arc<dyn JobHooks>).await;
     fill(&db).await;
     storage_is_clean(&db, place.path(), "before").await;
@@ -263,7 +279,10 @@ async fn what_cannot_be_removed_is_removed_later() {
     let failed = db.admin().try_run("BACKUP DATABASE app TO 'b'").await;
     assert!(failed.is_err(), "{failed:?}");
     until("the backup is removed", Vec::<String>::new(), async || files(&place.folder("b"))).await;
-    assert_eq!(db.admin().try_run("SHOW BACKUP 'b'").await.unwrap_err().reason(), kalamdb_engine::Reason::BackupNotFound);
+    assert_eq!(
+        db.admin().try_run("SHOW BACKUP 'b'").await.unwrap_err().reason(),
+        kalamdb_engine::Reason::BackupNotFound
+    );
 }
 
 /// Two hooks, one after the other.

@@ -60,7 +60,9 @@ async fn a_directory_can_be_moved() {
     fs::create_dir(place.folder("there")).unwrap();
     fs::rename(place.folder("here/b"), place.folder("there/c")).unwrap();
     let path = place.folder("there/c").canonicalize().unwrap();
-    for uri in ["there/c".to_owned(), "there/c/".to_owned(), path.display().to_string(), format!("file://{}", path.display())] {
+    for uri in
+        ["there/c".to_owned(), "there/c/".to_owned(), path.display().to_string(), format!("file://{}", path.display())]
+    {
         admin.run(format!("RESTORE DATABASE app FROM '{uri}' AS copy")).await;
         assert_eq!(admin.value("SELECT count(*) FROM copy.s").await, "3", "{uri}");
         admin.run("DROP TABLE copy.s; DROP NAMESPACE copy").await;
@@ -79,7 +81,8 @@ async fn files_are_named_as_documented() {
     admin.run("FLUSH TABLE t FORCE; ALTER TABLE t ADD COLUMN n INT DEFAULT 5").await;
     db.user("ana").run("DELETE FROM t WHERE id = 1; INSERT INTO t VALUES (3, 'three', 3)").await;
     let id = back_up(&admin, "b", "").await;
-    let segments = admin.rows("SELECT segment_id FROM system.segments WHERE table_name = 't' ORDER BY 1").await.concat();
+    let segments =
+        admin.rows("SELECT segment_id FROM system.segments WHERE table_name = 't' ORDER BY 1").await.concat();
     let mut expected: Vec<String> = segments.iter().map(|segment| format!("data/t/{id}/{segment}.parquet")).collect();
     expected.push(format!("data/t/{id}/hot-0001.parquet"));
     for name in ["backup.json", "duckdb.sql", "files-0001.jsonl", "marks-0001.parquet"] {

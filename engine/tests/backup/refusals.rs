@@ -74,9 +74,7 @@ async fn backups_are_for_operators() {
     let db = place.open().await;
     back_up(&db.role(Role::Dba), "b", "").await;
     for client in [db.user("ana"), db.role(Role::Service), db.acting(Role::Service, "ana")] {
-        for statement in
-            ["BACKUP DATABASE app TO 'b'", "RESTORE DATABASE app FROM 'b' AS copy", "SHOW BACKUP 'b'"]
-        {
+        for statement in ["BACKUP DATABASE app TO 'b'", "RESTORE DATABASE app FROM 'b' AS copy", "SHOW BACKUP 'b'"] {
             client.fails(Reason::PermissionDenied, statement).await;
         }
     }
@@ -121,7 +119,9 @@ async fn the_storages_of_tables_must_be_there() {
     let db = Db::with(EngineSettings { storage_roots: vec![cold.clone()], ..place.settings() }).await;
     let admin = db.admin();
     admin.run(format!("CREATE STORAGE far TYPE FILESYSTEM URI '{}/far'", cold.display())).await;
-    admin.run("CREATE SHARED TABLE s (id BIGINT PRIMARY KEY) STORAGE far; INSERT INTO s VALUES (1); FLUSH TABLE s").await;
+    admin
+        .run("CREATE SHARED TABLE s (id BIGINT PRIMARY KEY) STORAGE far; INSERT INTO s VALUES (1); FLUSH TABLE s")
+        .await;
     back_up(&admin, "b", "").await;
     admin.run("RESTORE DATABASE app FROM 'b' AS copy").await;
     assert_eq!(files(&cold.join("far/copy/s")).len(), 1, "restored into the same storage");

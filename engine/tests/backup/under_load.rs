@@ -31,12 +31,17 @@ async fn move_money(db: &Db, user: &str, round: i64) {
 /// What must be true of every commit.
 async fn check(db: &Db, namespace: &str) {
     let admin = db.admin();
-    let sums = admin.rows(format!("SELECT _user_id, CAST(sum(v) AS BIGINT), count(*) FROM {namespace}.all_users.accounts GROUP BY 1")).await;
+    let sums = admin
+        .rows(format!(
+            "SELECT _user_id, CAST(sum(v) AS BIGINT), count(*) FROM {namespace}.all_users.accounts GROUP BY 1"
+        ))
+        .await;
     assert_eq!(sums.len(), USERS.len());
     for row in &sums {
         assert_eq!(row[1..], ["6000".to_owned(), ACCOUNTS.to_string()], "{namespace}: {row:?}");
     }
-    let halves = format!("SELECT n, count(*) FROM {namespace}.all_users.pairs GROUP BY _user_id, n HAVING count(*) <> 2");
+    let halves =
+        format!("SELECT n, count(*) FROM {namespace}.all_users.pairs GROUP BY _user_id, n HAVING count(*) <> 2");
     assert_eq!(admin.rows(halves).await, Vec::<Vec<String>>::new(), "{namespace}");
     // The last pair of a user and the moves before it were made in this order, by one writer.
     for user in USERS {

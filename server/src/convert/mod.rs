@@ -1,6 +1,7 @@
 //! Conversions between protobuf messages and the engine's values; protobuf types go no deeper than this and
 //! [`crate::services`].
 
+mod backups;
 mod ipc;
 mod jobs;
 mod live;
@@ -13,6 +14,7 @@ mod users;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use backups::{from_backup_mode, to_backup, to_backup_finished, to_backup_progress};
 pub(crate) use ipc::{IpcStream, split_for_messages, to_ipc, without_views};
 pub(crate) use jobs::{
     from_job_status, from_job_type, to_flush_finished, to_job, to_partition_failed, to_partition_flushed,

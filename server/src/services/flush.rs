@@ -22,7 +22,7 @@ use crate::{
 /// Tables whose jobs one call has asked for and not yet seen ended.
 const TABLES_AT_ONCE: usize = 100;
 
-type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+pub(super) type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// Flushes tables.
 pub(crate) struct FlushApi {
@@ -159,7 +159,7 @@ fn count(all: &mut AllTablesFlushed, record: &JobRecord) {
 }
 
 /// Completes when a call must not go on, with the reason.
-async fn end_of_call(timeout: Option<Duration>, stopping: CancellationToken) -> Error {
+pub(super) async fn end_of_call(timeout: Option<Duration>, stopping: CancellationToken) -> Error {
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let late = async {
         match deadline {
@@ -169,14 +169,14 @@ async fn end_of_call(timeout: Option<Duration>, stopping: CancellationToken) -> 
     };
     tokio::select! {
         () = late => {
-            Error::new(Reason::StatementTimeout, "The call was stopped at its deadline. The flush itself goes on.")
+            Error::new(Reason::StatementTimeout, "The call was stopped at its deadline. The job itself goes on.")
         }
         () = stopping.cancelled() => shutting_down(),
     }
 }
 
 /// The answers until the first error, or until `ends`, whose error is then the last.
-fn until<T: Send + 'static>(
+pub(super) fn until<T: Send + 'static>(
     answers: impl Stream<Item = Result<T, Error>> + Send + 'static,
     ends: impl Future<Output = Error> + Send + 'static,
     trace: TraceId,

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use moka::sync::Cache;
 use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use parking_lot::Mutex;
@@ -87,30 +88,43 @@ impl Segments {
     ///
     /// It may be called again after an error: a file that is there already, with the same content, is good.
     pub async fn write(&self, storage: StorageId, path: &str, file: &SegmentFile) -> Result<(), SegmentError> {
+        self.write_bytes(storage, path, file.bytes.clone()).await
+    }
+
+    /// The same as [`Segments::write`], of a file that was made before, such as one of a backup.
+    pub async fn write_bytes(&self, storage: StorageId, path: &str, bytes: Bytes) -> Result<(), SegmentError> {
         let (store, location) = (self.stores.store(storage)?, location(path)?);
         let failed = |error: Error| SegmentError::from_store(&error, path);
         let create = PutOptions::from(PutMode::Create);
-        match store.put_opts(&location, file.bytes.clone().into(), create).await {
+        match store.put_opts(&location, bytes.clone().into(), create).await {
             Ok(_) => {}
             // An earlier attempt may have had its effect without our hearing of it.
             Err(Error::AlreadyExists { .. }) => {
                 let there = store.get(&location).await.map_err(failed)?.bytes().await.map_err(failed)?;
-                if there != file.bytes {
+                if there != bytes {
                     return Err(SegmentError::Exists { file: path.to_owned() });
                 }
             }
             // Some storages cannot refuse to replace a file. Names are never used twice, so it is only a precaution.
             Err(error) if Trouble::of(&error) == Trouble::Unsupported => {
-                store.put(&location, file.bytes.clone().into()).await.map_err(failed)?;
+                store.put(&location, bytes.clone().into()).await.map_err(failed)?;
             }
             Err(error) => return Err(failed(error)),
         }
         let size = store.head(&location).await.map_err(failed)?.size;
-        if size == file.bytes.len() as u64 {
+        if size == bytes.len() as u64 {
             return Ok(());
         }
-        let reason = format!("{size} of {} bytes arrived in its storage", file.bytes.len());
+        let reason = format!("{size} of {} bytes arrived in its storage", bytes.len());
         Err(SegmentError::Corrupt { file: path.to_owned(), reason })
+    }
+
+    /// The whole file of a segment, verified.
+    pub async fn read_file(&self, entry: &SegmentEntry) -> Result<Bytes, SegmentError> {
+        let path = location(&entry.path)?;
+        self.checksums.of(&path)?.check_size(&path, entry.file_bytes)?;
+        let failed = |error: Error| SegmentError::from_store(&error, &entry.path);
+        self.verified_store(entry.storage)?.get(&path).await.map_err(failed)?.bytes().await.map_err(failed)
     }
 
     /// Deletes a file. That there is none is fine.

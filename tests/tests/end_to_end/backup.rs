@@ -32,7 +32,8 @@ impl Place {
         client.run("CREATE USER TABLE t (id BIGINT PRIMARY KEY, name TEXT)").await;
         client.run("INSERT INTO t VALUES (1, 'one'), (2, NULL), (3, 'three')").await;
         client.run("FLUSH TABLE t FORCE").await;
-        client.run("DELETE FROM t WHERE id = 1; INSERT INTO t VALUES (4, 'hot')").await;
+        client.run("DELETE FROM t WHERE id = 1").await;
+        client.run("INSERT INTO t VALUES (4, 'hot')").await;
         Self { server, client, backups }
     }
 
@@ -61,10 +62,11 @@ async fn statements_back_up_and_restore() {
     let failure = client.fails(&outside, "PATH_NOT_ALLOWED", Code::FailedPrecondition).await;
     assert!(!failure.message.contains(place.backups.path().to_str().unwrap()), "{failure:?}");
     let jobs = "SELECT type, status FROM system.jobs WHERE type IN ('backup', 'restore') AND status = 'completed' ORDER BY type";
-    assert_eq!(client.rows(jobs).await, ["backup|completed", "restore|completed"]);
+    assert_eq!(client.rows(jobs).await, ["backup | completed", "restore | completed"]);
     // A file of it is altered.
     let files = files_below(place.backups.path());
-    let segment = files.iter().find(|file| file.ends_with(".parquet") && file.contains("/data/")).expect("a file with rows");
+    let segment =
+        files.iter().find(|file| file.ends_with(".parquet") && file.contains("/data/")).expect("a file with rows");
     let path = place.backups.path().join(segment);
     let mut bytes = fs::read(&path).unwrap();
     let middle = bytes.len() / 2;
@@ -163,7 +165,10 @@ async fn kalam_link_backs_up_and_restores() {
     assert_eq!(backups.len(), 2);
     assert_eq!(backups[0].backup_id, made.backup_id);
     assert_eq!(backups[1].status, BackupStatus::Complete);
-    assert_eq!((backups[1].mode, backups[1].based_on.as_deref()), (BackupMode::Incremental, Some(made.backup_id.as_str())));
+    assert_eq!(
+        (backups[1].mode, backups[1].based_on.as_deref()),
+        (BackupMode::Incremental, Some(made.backup_id.as_str()))
+    );
     let restore = Restore { namespace: namespace.to_owned(), uri: "link".to_owned(), ..Restore::default() };
     let error = admin.restore_database(restore.clone()).await.unwrap_err();
     assert_eq!(error.reason(), Some("NAMESPACE_EXISTS"));

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use kalamdb_store::object::{StoreKind, Trouble};
+use kalamdb_store::{
+    data_dir::free_bytes,
+    object::{StoreKind, Trouble},
+};
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, path::Path};
 
 use super::format::{BACKUPS, BackupId, DATA, DUCKDB, ListFile, Manifest, Unusable, is_plain_path, sha256, unseal};
@@ -20,11 +23,13 @@ const PARALLEL_DELETES: usize = 8;
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     target: Arc<Target>,
+    /// Of a folder: what must be free on its disk for anything to be written.
+    min_free_bytes: u64,
 }
 
 impl Place {
-    pub(super) fn new(target: Target) -> Self {
-        Self { target: Arc::new(target) }
+    pub(super) fn new(target: Target, min_free_bytes: u64) -> Self {
+        Self { target: Arc::new(target), min_free_bytes }
     }
 
     /// The directory as it is shown.
@@ -85,6 +90,7 @@ impl Place {
 
     /// Writes a file that is not there yet. When it returns, the place has the whole file.
     pub(super) async fn write(&self, path: &str, bytes: Bytes) -> Result<()> {
+        self.check_room(bytes.len() as u64)?;
         let location = self.location(path)?;
         // What is below a backup's own name nobody else writes; only a file system needs to be told, to write it at once.
         let mode = if self.is_folder() { PutMode::Create } else { PutMode::Overwrite };
@@ -169,6 +175,20 @@ impl Place {
         )
         .with("uri", self.uri())
         .with("file", path)
+    }
+
+    /// A disk that is filled up would take the database down, if it is the same.
+    fn check_room(&self, bytes: u64) -> Result<()> {
+        let Some(folder) = &self.target.folder else { return Ok(()) };
+        match free_bytes(folder) {
+            Ok(free) if free < self.min_free_bytes.saturating_add(bytes) => {
+                let message = "The disk is nearly full, and no backup is written to it. Free some room and try again; \
+                               storage.min_free_disk_mb says how much is kept free.";
+                Err(Error::new(Reason::DiskFull, message).with("limit", "storage.min_free_disk_mb"))
+            }
+            // Where that cannot be asked, writing will tell.
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     fn is_folder(&self) -> bool {

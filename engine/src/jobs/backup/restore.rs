@@ -55,7 +55,7 @@ pub(super) async fn run(
     job: &Arc<LiveJob>,
     request: &RestoreRequest,
 ) -> Result<String> {
-    let place = Place::new(request.place.open_folder(false).await?);
+    let place = Place::new(request.place.open_folder(false).await?, shared.settings.min_free_disk_bytes);
     let manifest = chosen(&place, request.backup).await?;
     if manifest.namespace != request.namespace {
         let (has, uri) = (&manifest.namespace, place.uri());
@@ -367,6 +367,7 @@ impl Restore<'_> {
         if marks.is_empty() {
             return Ok(());
         }
+        let most = MARK_COMMIT_BYTES.min(self.shared.settings.max_write_bytes);
         let rows: Vec<u32> = marks.iter().map(|(row, _)| *row).collect();
         let mut kv = WriteBatch::new();
         let list = mark_list_key(partition, segment, self.based_on);
@@ -376,7 +377,7 @@ impl Restore<'_> {
                 return Err(self.place.damaged("the list of marks", &"it has a commit that the backup has not"));
             }
             kv.put(Keyspace::Segments, mark_key(partition, segment, row), mark.encode());
-            if kv.byte_size() >= MARK_COMMIT_BYTES {
+            if kv.byte_size() >= most {
                 self.commit_kv(std::mem::take(&mut kv)).await?;
             }
         }

@@ -143,7 +143,8 @@ impl Commits<'_> {
     async fn push(&mut self, row: RestoredRow) -> Result<()> {
         self.bytes += row.byte_size();
         self.rows.push(row);
-        if self.bytes >= COMMIT_BYTES { self.commit().await } else { Ok(()) }
+        let most = COMMIT_BYTES.min(self.shared.settings.max_write_bytes);
+        if self.bytes >= most { self.commit().await } else { Ok(()) }
     }
 
     async fn commit(&mut self) -> Result<()> {

@@ -80,7 +80,8 @@ impl BackupStatus {
 /// # Errors
 /// Those of the place; BACKUP_NOT_FOUND when it has no backup.
 pub(crate) async fn describe(place: &TargetPlace) -> Result<Vec<BackupInfo>> {
-    let place = Place::new(place.open_folder(false).await?);
+    // Nothing is written.
+    let place = Place::new(place.open_folder(false).await?, 0);
     let mut backups = Vec::new();
     for backup in place.begun().await? {
         let info = match place.manifest(backup).await {

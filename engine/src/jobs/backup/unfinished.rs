@@ -163,7 +163,11 @@ pub(super) async fn remove(core: &Core, shared: &Arc<Shared>, job: JobId, work: 
         Work::Backup { uri } => {
             let caller = shared.internal_context().caller.clone();
             let target = shared.storages.target(&caller, TargetUse::Backup, uri)?.open_folder(true).await?;
-            remove_backup(&Place::new(target), BackupId(job.get().cast_unsigned())).await?;
+            remove_backup(
+                &Place::new(target, shared.settings.min_free_disk_bytes),
+                BackupId(job.get().cast_unsigned()),
+            )
+            .await?;
         }
         Work::Restore { tables } => {
             for table in tables {

@@ -44,7 +44,7 @@ pub(super) async fn run(
     job: &Arc<LiveJob>,
     request: &BackupRequest,
 ) -> Result<String> {
-    let place = Place::new(request.place.open_folder(true).await?);
+    let place = Place::new(request.place.open_folder(true).await?, shared.settings.min_free_disk_bytes);
     let base = base(core, &place, request).await?;
     reached(core, JobStep::BeforePending)?;
     let note = Note::of(core, job.id());

@@ -14,6 +14,8 @@ mod read;
 mod store;
 mod survey;
 
+pub(super) use self::read::HotRows;
+
 use std::{sync::Arc, time::Duration};
 
 use kalamdb_store::ids::{CommitSeq, Owner, Partition, TableId};

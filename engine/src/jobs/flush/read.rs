@@ -19,7 +19,7 @@ use crate::{
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
 /// The rows of a range of keys, in their order.
-pub(super) struct HotRows {
+pub(in crate::jobs) struct HotRows {
     snapshot: Arc<dyn Snapshot>,
     decoder: BatchDecoder,
     schema: SchemaRef,
@@ -44,17 +44,31 @@ impl HotRows {
         range: KeyRange,
         batch_rows: usize,
     ) -> Result<Self> {
+        Self::with_owner(snapshot, table, schema, range, batch_rows, false)
+    }
+
+    /// The same; `with_owner`: the user that owns each row comes behind the other columns. The range can be of several
+    /// partitions.
+    pub(in crate::jobs) fn with_owner(
+        snapshot: Arc<dyn Snapshot>,
+        table: &Table,
+        schema: SchemaRef,
+        range: KeyRange,
+        batch_rows: usize,
+        with_owner: bool,
+    ) -> Result<Self> {
         let columns = table.columns().iter().enumerate();
         let mut columns = columns
             .map(|(index, column)| decode_column(table, index, column.name.as_str()))
             .collect::<Result<Vec<DecodeColumn>>>()?;
         columns.extend([DecodeColumn::CommitSeq, DecodeColumn::CommitTime]);
+        columns.extend(with_owner.then_some(DecodeColumn::Owner));
         let decoder = BatchDecoder::new(Arc::clone(table.history()), columns).map_err(Error::internal)?;
         Ok(Self { snapshot, decoder, schema, batch_rows, rest: Some(range), read_bytes: 0 })
     }
 
     /// The next rows; none when there are no more.
-    pub(super) fn next(&mut self) -> Result<Option<RecordBatch>> {
+    pub(in crate::jobs) fn next(&mut self) -> Result<Option<RecordBatch>> {
         let Some(range) = self.rest.take() else { return Ok(None) };
         let mut cursor = self.snapshot.bulk_cursor(Keyspace::Rows, range.clone()).map_err(from_store)?;
         while let Some((key, value)) = cursor.item() {
@@ -75,7 +89,7 @@ impl HotRows {
     }
 
     /// Whether there is more to read.
-    pub(super) fn has_more(&self) -> bool {
+    pub(in crate::jobs) fn has_more(&self) -> bool {
         self.rest.is_some()
     }
 
@@ -85,7 +99,7 @@ impl HotRows {
     }
 
     /// What was not read.
-    pub(super) fn into_rest(self) -> Option<KeyRange> {
+    pub(in crate::jobs) fn into_rest(self) -> Option<KeyRange> {
         self.rest
     }
 }
