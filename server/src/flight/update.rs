@@ -129,7 +129,8 @@ impl FlightApi {
                 parameters::of_batch(&batch, 0)?;
             }
         }
-        let bound = Sealed { parameters, ..statement };
+        let mut bound = statement;
+        bound.parameters = parameters;
         Ok(self.sealer.seal(Purpose::Prepared, bound, &call.context.caller)?.bytes)
     }
 

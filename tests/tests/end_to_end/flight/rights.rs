@@ -48,10 +48,10 @@ async fn row_rules_hold() {
     let mut select = ana.prepare("SELECT id FROM board".to_owned(), None).await.unwrap();
     let info = select.execute().await.unwrap();
     let root = secured.client("root").await;
-    root.run("ALTER USER ana PERMISSIONS ('n.board.id >= 0')").await;
+    root.run("ALTER USER ana SET PERMISSIONS ('n.board.id >= 0')").await;
     let batches: Vec<RecordBatch> = ana.do_get(ticket(&info)).await.unwrap().try_collect().await.unwrap();
     assert_eq!(shown(&batches).len(), 2);
-    root.run("ALTER USER ana PERMISSIONS ()").await;
+    root.run("ALTER USER ana SET PERMISSIONS ('n.other.*')").await;
     let refused = match ana.do_get(ticket(&info)).await {
         Ok(rows) => rows.try_collect::<Vec<_>>().await.map(drop),
         Err(error) => Err(error),
