@@ -53,7 +53,7 @@ TYPES = [
     Type("TIME", "time64[us]", ["'00:00:00'", "'23:59:59.999999'"], [datetime.time.min, datetime.time.max]),
     Type("TIMESTAMP", "timestamp[us]", ["'2024-02-29 12:34:56.789012'"], [MOMENT]),
     Type(
-        "TIMESTAMP WITH TIME ZONE", "timestamp[us, tz=UTC]", ["'2024-02-29T14:34:56.789012+02:00'"],
+        "TIMESTAMP WITH TIME ZONE", "timestamp[us, tz=+00:00]", ["'2024-02-29T14:34:56.789012+02:00'"],
         [MOMENT.replace(tzinfo=UTC)],
     ),
     Type(
@@ -99,10 +99,17 @@ def test_arrow_has_the_values():
             equal(normal(table["v"].to_pylist()), normal([*kind.values, None]), kind.sql)
 
 
+def polars_frame(connection, kind, sql):
+    if kind.sql == "INTERVAL":
+        # Polars 2.1 ends the process when it takes over a single batch with intervals; a table it takes.
+        return polars.DataFrame(column(connection, sql))
+    return polars.read_database(sql, connection)
+
+
 def test_polars_has_the_values():
     with connect() as connection:
         for number, kind in enumerate(TYPES):
-            frame = polars.read_database(f"SELECT v FROM {table_of(number)} ORDER BY id", connection)
+            frame = polars_frame(connection, kind, f"SELECT v FROM {table_of(number)} ORDER BY id")
             equal(normal(frame["v"].to_list()), normal([*kind.polars, None]), f"{kind.sql} in Polars")
 
 
@@ -116,8 +123,8 @@ def test_duckdb_has_the_values():
             if kind.sql == "INTERVAL":
                 result = column(connection, f"SELECT v FROM {table_of(number)} WHERE id = 0")
                 parts = "datepart('year', v) * 12 + datepart('month', v), datepart('day', v), datepart('microsecond', v)"
-                found = duckdb.sql(f"SELECT {parts} FROM result").fetchone()
-                equal(found, (14, -3, 1_000_000), "the parts of an INTERVAL in DuckDB")
+                found = duckdb.sql(f"SELECT {parts} FROM result").fetchall()
+                equal(found, [(14, -3, 1_000_000)], "the parts of an INTERVAL in DuckDB")
 
 
 def test_pandas_has_the_values():

@@ -92,7 +92,7 @@ impl JobBook {
             left.map(|record| {
                 let mut changed = record.as_ref().clone();
                 changed.status = JobStatus::Interrupted;
-                changed.result = Some(Outcome::interrupted().result);
+                changed.result = Some(Outcome::interrupted_of(record.job_type).result);
                 changed.finished_at_us = Some(now_us);
                 *record = Arc::new(changed);
                 put(&mut batch, record);

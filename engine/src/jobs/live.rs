@@ -16,7 +16,7 @@ use crate::{
     error::Reason,
     jobs::{
         fault::Fault,
-        record::{FailedPartition, JobEvent, JobId, JobProgress, JobRecord, JobStatus},
+        record::{FailedPartition, JobEvent, JobId, JobProgress, JobRecord, JobStatus, JobType},
     },
 };
 
@@ -64,6 +64,17 @@ impl Outcome {
     pub(super) fn interrupted() -> Self {
         let result = "The server stopped while the job ran; what it had done is kept.";
         Self::without_fault(JobStatus::Interrupted, result)
+    }
+
+    /// The same for a job of this type: those that make a whole leave no part of it.
+    pub(super) fn interrupted_of(job_type: JobType) -> Self {
+        match job_type {
+            JobType::Flush | JobType::Compaction | JobType::Sweep => Self::interrupted(),
+            JobType::Export | JobType::Backup | JobType::Restore => {
+                let result = "The server stopped while the job ran; what it had done is removed.";
+                Self::without_fault(JobStatus::Interrupted, result)
+            }
+        }
     }
 
     /// It failed because of this, and of nothing that is worth telling beside it.

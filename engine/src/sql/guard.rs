@@ -62,8 +62,8 @@ pub(super) fn parameter_number(text: &str) -> Result<usize> {
     let digits = text.strip_prefix('$').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
     let Some(digits) = digits.filter(|digits| !digits.is_empty()) else {
         return Err(Error::new(
-            Reason::NotSupported,
-            format!("The parameter {} is not supported: write $1, $2 and so on.", errors::clip(text)),
+            Reason::InvalidStatement,
+            format!("{} is no parameter: write $1, $2 and so on.", errors::clip(text)),
         ));
     };
     match digits.parse::<usize>() {

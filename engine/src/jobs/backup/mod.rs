@@ -148,10 +148,11 @@ impl Drop for Waits {
 
 /// A job from its beginning to its end.
 async fn run(core: Arc<Core>, shared: Arc<Shared>, job: Arc<LiveJob>, request: Request, waits: Waits) {
+    let job_type = request.job_type();
     let turn = tokio::select! {
         turn = Arc::clone(&core.backups).acquire_owned() => turn,
         () = job.cancelled() => {
-            core.book.never_began(&job, Outcome::interrupted(), core.env.now_us());
+            core.book.never_began(&job, Outcome::interrupted_of(job_type), core.env.now_us());
             return;
         }
     };
@@ -171,11 +172,7 @@ async fn run(core: Arc<Core>, shared: Arc<Shared>, job: Arc<LiveJob>, request: R
                 tokio::select! {
                     outcome = working => outcome_of(outcome),
                     // What is under way can be dropped: its note says what is to be removed.
-                    () = job.cancelled() => {
-                        let mut outcome = Outcome::interrupted();
-                        outcome.result = "The server stopped while the job ran; what it had done is removed.".to_owned();
-                        outcome
-                    }
+                    () = job.cancelled() => Outcome::interrupted_of(job_type),
                 }
             });
             match running.await {

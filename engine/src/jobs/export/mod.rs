@@ -200,7 +200,7 @@ impl Run {
         let exported = exported.unwrap_or_else(|_| Err(Error::internal("an export panicked")));
         let outcome = match &exported {
             Ok(Exported { rows, bytes, .. }) => Outcome::completed(format!("Exported {rows} row(s), {bytes} bytes.")),
-            Err(_) if core.stopping.is_cancelled() => Outcome::interrupted(),
+            Err(_) if core.stopping.is_cancelled() => Outcome::interrupted_of(JobType::Export),
             Err(error) if error.reason() == Reason::StatementCancelled => Outcome::cancelled(error.message()),
             Err(error) => Outcome::failed(&Fault::engine("export rows", error)),
         };

@@ -66,8 +66,8 @@ fn parameters_are_numbered() {
     assert_eq!(batch("SELECT 1")[0].parameter_count, 0);
     assert_eq!(batch("SELECT $2, $1 FROM t WHERE a = $7 LIMIT $3")[0].parameter_count, 7);
     assert_eq!(batch("INSERT INTO t VALUES ($1, '$9')")[0].parameter_count, 1);
-    refused("SELECT ?", Reason::NotSupported, "write $1");
-    refused("SELECT ?1", Reason::NotSupported, "write $1");
+    refused("SELECT ?", Reason::InvalidStatement, "write $1");
+    refused("SELECT ?1", Reason::InvalidStatement, "write $1");
     refused("SELECT $name", Reason::NotSupported, "write $1");
     refused("SELECT :name", Reason::NotSupported, "write $1");
     refused("SELECT a FROM t WHERE b = :name LIMIT 1", Reason::NotSupported, "write $1");
