@@ -114,7 +114,8 @@ async fn what_is_under_way_writes_no_row_of_one_who_left() {
     assert!(db.acting(Role::System, "ana").rows("SELECT id FROM notes WHERE body LIKE 'note%'").await.is_empty());
 }
 
-#[tokio::test]
+// On several threads: what was begun goes on while the store is waited for.
+#[tokio::test(flavor = "multi_thread")]
 async fn a_removal_that_was_cut_off_is_finished() {
     let temp = tempfile::tempdir().unwrap();
     let mut settings = super::cheap();
