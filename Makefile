@@ -18,7 +18,7 @@ BIN := $(CARGO_TARGET_DIR)/debug
 # dependencies, and so a second build of them.
 BUILD := cargo build --workspace --bins --examples
 
-# Kills of `make crash`, `make crash-flush` and `make live-kills`, races of `make live-races`.
+# Kills of `make crash`, `make crash-flush` and `make live-kills`.
 N ?= 200
 # Seconds of `make live-oracle`.
 SECS ?= 600
@@ -71,6 +71,7 @@ crash-flush: build ## The same while everything is flushed and compacted all the
 live-oracle: build ## Check live queries against a model and SELECT for so long (SECS=600).
 	@KALAMDB_LIVE_SECONDS="$(SECS)" cargo test --workspace --test engine -- --nocapture live::oracle
 
+live-races: N = 100000
 live-races: build ## Race INSERT against SUBSCRIBE N times (N=100000).
 	@KALAMDB_LIVE_RACES="$(N)" cargo test --workspace --test engine -- --nocapture live::race
 

@@ -58,6 +58,9 @@ pub(crate) const COMMANDS: &[&str] = &[
 /// A word, of which any stands for a name.
 const ANY: &str = "…";
 
+/// But for these, which begin another statement.
+const NO_NAMES: [&str; 2] = ["IF", "TABLE"];
+
 /// Offers the words that can come next.
 pub(crate) struct WordCompleter;
 
@@ -125,7 +128,11 @@ fn follows(statement: &str, said: &[&str], typed: &str) -> Option<String> {
     let mut pattern = statement.split(' ');
     for word in said {
         let expected = pattern.next()?;
-        if expected != ANY && !expected.eq_ignore_ascii_case(word) {
+        let fits = match expected {
+            ANY => !NO_NAMES.iter().any(|other| other.eq_ignore_ascii_case(word)),
+            _ => expected.eq_ignore_ascii_case(word),
+        };
+        if !fits {
             return None;
         }
     }

@@ -186,6 +186,15 @@ impl Error {
         error
     }
 
+    /// The expression for a column with secrets fails. What its error says may repeat the secret.
+    pub(crate) fn of_secret(column: &str) -> Self {
+        let message = format!(
+            "The value for column \"{column}\" cannot be evaluated. Why is not shown, as it could repeat a secret: give a \
+             text or a parameter."
+        );
+        Self::new(Reason::InvalidValue, message).with("column", column)
+    }
+
     /// The same error with a name concerned, such as `("table", "chat.messages")`.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {

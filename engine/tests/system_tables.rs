@@ -143,7 +143,7 @@ async fn show_and_describe() {
     assert!(ana.rows("SHOW TABLES").await.is_empty());
     assert_eq!(first(ana.in_namespace(Some("chat")).rows("SHOW TABLES").await, 1).len(), 3);
     assert_eq!(first(ana.in_namespace(None).rows("SHOW TABLES").await, 1).len(), 3);
-    assert_eq!(ana.rows("SHOW TABLES IN system").await.len(), 9);
+    assert_eq!(ana.rows("SHOW TABLES IN system").await.len(), 12);
     ana.fails(Reason::NamespaceNotFound, "SHOW TABLES IN nowhere").await;
     for sql in ["DESCRIBE chat.messages", "DESCRIBE TABLE chat.messages", "DESC chat.messages"] {
         let rows = ana.rows(sql).await;

@@ -229,6 +229,13 @@ impl ClientBuilder {
         self.timeout
     }
 
+    fn check_private(&self, address: &Address) -> Result<()> {
+        match self.identity.credential.name() {
+            Some(secret) if !self.may_send_secrets(address) => Err(Error::unencrypted(secret, &address.url)),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether secrets may be sent to an address.
     pub(crate) fn may_send_secrets(&self, address: &Address) -> bool {
         self.plaintext_secrets || address.is_private()
@@ -241,6 +248,8 @@ impl ClientBuilder {
 
     fn transport(&self) -> Result<Transport> {
         let address = Address::parse(&self.endpoint, self.tls.is_some())?;
+        // Before anybody is there to listen.
+        self.check_private(&address)?;
         let tls = match (&self.tls, address.tls) {
             (Some(tls), _) => Some(tls.connector(&address, self.connect_timeout)?),
             (None, true) => Some(Tls::new().connector(&address, self.connect_timeout)?),

@@ -135,13 +135,8 @@ impl Client {
 
     pub(crate) fn new(shared: Shared, identity: Identity, namespace: String) -> Result<Client> {
         let metadata = identity.metadata()?;
-        let secret = identity.credential.name();
         let context = Context { metadata, identity, namespace };
-        let client = Client { shared: Arc::new(shared), context: Arc::new(context) };
-        match secret {
-            Some(secret) => client.check_private(secret).map(|()| client),
-            None => Ok(client),
-        }
+        Ok(Client { shared: Arc::new(shared), context: Arc::new(context) })
     }
 
     /// The same connection, acting for another user.
@@ -455,11 +450,7 @@ impl Client {
         if self.shared.takes_secrets {
             return Ok(());
         }
-        let endpoint = &self.shared.endpoint;
-        Err(Error::configuration(format!(
-            "{secret} would be sent to {endpoint} unencrypted, where others can read it: use https://, or allow it with \
-             allow_plaintext_secrets when the network itself is encrypted"
-        )))
+        Err(Error::unencrypted(secret, &self.shared.endpoint))
     }
 
     fn with_credential(&self, credential: Credential) -> Result<Client> {

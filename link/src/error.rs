@@ -301,6 +301,14 @@ impl Error {
         Error::Configuration { message: message.into() }
     }
 
+    /// A secret is not sent where others can read it.
+    pub(crate) fn unencrypted(secret: &str, endpoint: &str) -> Error {
+        Error::configuration(format!(
+            "{secret} would be sent to {endpoint} unencrypted, where others can read it: use https://, or allow it with \
+             allow_plaintext_secrets when the network itself is encrypted"
+        ))
+    }
+
     fn server(&self) -> Option<&ServerError> {
         match self {
             Error::Server(error) => Some(error),

@@ -12,7 +12,7 @@ use std::{
 
 use futures::Stream;
 use kalam_link::{Client, ClientBuilder, ErrorKind, HealthStatus, RetryPolicy, Tls};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -47,6 +47,9 @@ impl Authority {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
+        // Each by a name of its own: another's of the same name would be taken for it, and only the signature be wrong.
+        let name = key.public_key_raw().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        params.distinguished_name.push(DnType::CommonName, format!("authority {}", &name[name.len() - 16..]));
         let pem = params.self_signed(&key).unwrap().pem();
         Authority { pem, issuer: Issuer::new(params, key) }
     }

@@ -84,6 +84,7 @@ struct Known {
     user: Arc<User>,
     credential: Credential,
     expires_at_us: Option<i64>,
+    token_expires_at_us: Option<i64>,
 }
 
 /// What an attempt to authenticate was with, as metrics and logs name it.
@@ -175,7 +176,7 @@ impl Identity {
                 Presented::Token(token) => self.by_token(peer, token).await?,
                 Presented::Key(key) => self.by_key(peer, key).await?,
             };
-            let Known { user, credential, expires_at_us } = known;
+            let Known { user, credential, expires_at_us, token_expires_at_us } = known;
             let mut caller = Caller::new(user.user_id.clone(), user.role).calling_from(peer.address().ip());
             let mut acting_as = None;
             if let Some(named) = acting::named_user(headers)? {
@@ -185,7 +186,7 @@ impl Identity {
                 }
                 caller = caller.acting_as(named);
             }
-            let basis = Basis { credential, user: Some(user), acting_as, expires_at_us };
+            let basis = Basis { credential, user: Some(user), acting_as, expires_at_us, token_expires_at_us };
             if let Some(grant) = self.grants.admit(looks, basis) {
                 return Ok(Authenticated { caller, grant });
             }
@@ -304,6 +305,7 @@ impl Identity {
                 credential: Credential::Session(session.clone()),
                 // The session goes on, and is watched: what it began may go on as long.
                 expires_at_us: None,
+                token_expires_at_us: Some(verified.expires_at_us),
             }),
             Some(_) => {
                 self.note_failure(peer, Kind::Token, "session_ended", Some(verified.user.as_str()));
@@ -311,14 +313,18 @@ impl Identity {
                 Err(Error::new(Reason::CredentialRevoked, message))
             }
             None => {
-                Ok(Known { user, credential: Credential::ExternalToken, expires_at_us: Some(verified.expires_at_us) })
+                let expires_at_us = Some(verified.expires_at_us);
+                let credential = Credential::ExternalToken;
+                Ok(Known { user, credential, expires_at_us, token_expires_at_us: expires_at_us })
             }
         }
     }
 
     async fn by_key(&self, peer: &Peer, key: &str) -> Result<Known, Error> {
         match self.users.authenticate_key(key).await {
-            Ok((user, id)) => Ok(Known { user, credential: Credential::Key(id), expires_at_us: None }),
+            Ok((user, id)) => {
+                Ok(Known { user, credential: Credential::Key(id), expires_at_us: None, token_expires_at_us: None })
+            }
             Err(error) => {
                 // Keys cannot be guessed. What is limited is the noise that trying makes.
                 let limited = self.attempts.check(peer.address().ip(), None);
@@ -347,7 +353,7 @@ impl Identity {
             self.note_failure(peer, Kind::Certificate, "disabled", Some(shown));
             return Err(watch::disabled());
         }
-        Ok(Some(Known { user, credential: Credential::Certificate, expires_at_us: None }))
+        Ok(Some(Known { user, credential: Credential::Certificate, expires_at_us: None, token_expires_at_us: None }))
     }
 
     fn by_bypass(&self, peer: &Peer, headers: &HeaderMap) -> Result<Authenticated, Error> {

@@ -78,9 +78,7 @@ impl DecodedChanges {
         };
         Ok(Self { commits, changes, new_rows: finish(new_rows, schema)?, old_rows })
     }
-}
 
-impl DecodedChanges {
     /// One column of all rows as they became and as they were, in no order.
     pub(super) fn decode_column(
         table: &Table,

@@ -256,9 +256,7 @@ impl Feed {
             }
         }
     }
-}
 
-impl Feed {
     /// What changed after `position`: what was `told`, where the tail has it, else what is in the log.
     fn read(&self, hub: &LiveHub, position: CommitSeq, told: CommitSeq, upto: CommitSeq) -> Result<LogPage, LogError> {
         let taken = self.tail.lock().take(position, told);

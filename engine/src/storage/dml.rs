@@ -196,8 +196,11 @@ impl<'a> Given<'a> {
         rows: &RecordBatch,
         column: &str,
     ) -> Result<Vec<Option<String>>> {
-        let planned = RowExpr::plan(&self.planner, expr, schema, &self.types)?;
-        let values = planned.evaluate(&self.shared.template, self.context, &self.values, rows)?;
+        let planned = RowExpr::plan(&self.planner, expr, schema, &self.types);
+        let values =
+            planned.and_then(|planned| planned.evaluate(&self.shared.template, self.context, &self.values, rows));
+        // Errors repeat values.
+        let values = if column == "credentials" { values.map_err(|_| Error::of_secret(column))? } else { values? };
         (0..values.len())
             .map(|row| {
                 let value = ScalarValue::try_from_array(&values, row).map_err(from_datafusion)?;

@@ -31,8 +31,11 @@ use crate::{
 
 /// The table that users are rows of.
 const TABLE: &str = "users";
+/// The one that is never shown, in errors either.
+const PASSWORD_COLUMN: &str = "password";
 /// Its columns that a statement can give, and PASSWORD, which can be given and is never shown.
-const GIVEN_COLUMNS: [&str; 7] = ["user_id", "username", "role", "password", "permissions", "metadata", "disabled"];
+const GIVEN_COLUMNS: [&str; 7] =
+    ["user_id", "username", "role", PASSWORD_COLUMN, "permissions", "metadata", "disabled"];
 
 /// Whether a statement changes `system.users`.
 pub(crate) fn concerns(statement: &Statement, namespace: Option<&str>) -> bool {
@@ -127,7 +130,7 @@ impl<'a> Given<'a> {
                 let Some(expr) = value else { continue };
                 let value = match self.plain(expr) {
                     Some(plain) => Some(plain),
-                    None => self.evaluate(expr, &nothing, &one_row)?.pop(),
+                    None => self.evaluate(column, expr, &nothing, &one_row)?.pop(),
                 };
                 values.extend(value.map(|value| (*column, value)));
             }
@@ -151,7 +154,7 @@ impl<'a> Given<'a> {
         let mut given: Vec<Row> = vec![Row::new(); ids.len()];
         for (column, assignment) in assigned.into_iter().zip(&update.assignments) {
             let values = match &assignment.value {
-                Some(expr) => self.evaluate(expr, &schema, &rows)?,
+                Some(expr) => self.evaluate(column, expr, &schema, &rows)?,
                 None => vec![ScalarValue::Null; ids.len()],
             };
             for (row, value) in given.iter_mut().zip(values) {
@@ -208,10 +211,19 @@ impl<'a> Given<'a> {
         }
     }
 
-    /// The value of an expression for each row.
-    fn evaluate(&self, expr: &ast::Expr, schema: &DFSchemaRef, rows: &RecordBatch) -> Result<Vec<ScalarValue>> {
-        let planned = RowExpr::plan(&self.planner, expr, schema, &self.types)?;
-        let values: ArrayRef = planned.evaluate(&self.shared.template, self.context, &self.values, rows)?;
+    /// The value of an expression for each row, for a column.
+    fn evaluate(
+        &self,
+        column: &'static str,
+        expr: &ast::Expr,
+        schema: &DFSchemaRef,
+        rows: &RecordBatch,
+    ) -> Result<Vec<ScalarValue>> {
+        let planned = RowExpr::plan(&self.planner, expr, schema, &self.types);
+        let values: Result<ArrayRef> =
+            planned.and_then(|planned| planned.evaluate(&self.shared.template, self.context, &self.values, rows));
+        // Errors repeat values.
+        let values = if column == PASSWORD_COLUMN { values.map_err(|_| Error::of_secret(column))? } else { values? };
         (0..values.len()).map(|row| ScalarValue::try_from_array(&values, row).map_err(from_datafusion)).collect()
     }
 }

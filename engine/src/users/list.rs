@@ -1,17 +1,22 @@
-//! Users as lists: some by their ids or names, those whose names begin with something, or all.
+//! Users as lists: some by their ids or names, those whose names begin in some way, or all.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use kalamdb_store::{
     codec::{
-        split_user_key, user_key, user_last_login_key, user_last_login_range, user_name_key, user_name_range,
-        user_range,
+        split_user_key, split_user_name_key, user_key, user_last_login_key, user_last_login_range, user_name_key,
+        user_name_range, user_range,
     },
     ids::UserId,
-    kv::{Direction, KeyRange, Keyspace, Snapshot},
+    kv::{Direction, Keyspace, Snapshot},
 };
 
-use super::{User, Users, record::UserRecord, rights, time_of, user_id_of};
+use super::{
+    User, Users,
+    name_start::{NameStart, Step},
+    record::UserRecord,
+    rights, time_of, user_id_of,
+};
 use crate::{
     access::{Caller, Role},
     error::Result,
@@ -28,8 +33,8 @@ pub(crate) enum Wanted {
     Ids(BTreeSet<String>),
     /// Those with these usernames.
     Names(BTreeSet<String>),
-    /// Those whose usernames begin with this.
-    NamePrefix(String),
+    /// Those whose usernames begin so.
+    NamesLike(NameStart),
     /// All.
     All,
 }
@@ -80,10 +85,7 @@ impl Users {
                 }
                 Ok(())
             }
-            Wanted::NamePrefix(prefix) => {
-                let range = user_name_range(prefix, None);
-                self.each_in(snapshot, range, take)
-            }
+            Wanted::NamesLike(start) => each_like(snapshot, start, take),
             Wanted::All => self.each_stored(snapshot, caller, take_one),
         }
     }
@@ -151,26 +153,6 @@ impl Users {
         Ok(())
     }
 
-    /// The users whose ids are the values of a range.
-    fn each_in(
-        &self,
-        snapshot: &dyn Snapshot,
-        range: KeyRange,
-        mut take: impl FnMut(&[UserId]) -> Result<()>,
-    ) -> Result<()> {
-        let mut cursor = snapshot.cursor(Keyspace::System, range, Direction::Forward).map_err(from_store)?;
-        let mut ids = Vec::with_capacity(CHUNK);
-        while let Some((_, id)) = cursor.item() {
-            ids.push(user_id_of(id)?);
-            if ids.len() == CHUNK {
-                take(&ids)?;
-                ids.clear();
-            }
-            cursor.advance().map_err(from_store)?;
-        }
-        take(&ids)
-    }
-
     fn load_all(&self, snapshot: &dyn Snapshot, ids: &[UserId]) -> Result<Vec<User>> {
         let keys: Vec<Vec<u8>> = ids.iter().map(user_key).chain(ids.iter().map(user_last_login_key)).collect();
         let found = multi_get(snapshot, &keys)?;
@@ -185,6 +167,28 @@ impl Users {
         }
         Ok(users)
     }
+}
+
+/// The users whose names begin so, by name, some at a time.
+fn each_like(snapshot: &dyn Snapshot, start: &NameStart, mut take: impl FnMut(&[UserId]) -> Result<()>) -> Result<()> {
+    let range = user_name_range(&start.fixed(), None);
+    let mut cursor = snapshot.cursor(Keyspace::System, range, Direction::Forward).map_err(from_store)?;
+    let mut ids = Vec::with_capacity(CHUNK);
+    while let Some((key, id)) = cursor.item() {
+        match start.step(split_user_name_key(key).map_err(corrupt)?) {
+            Step::Take => {
+                ids.push(user_id_of(id)?);
+                cursor.advance().map_err(from_store)?;
+            }
+            Step::SeekTo(name) => cursor.seek(&user_name_key(&name)).map_err(from_store)?,
+            Step::End => break,
+        }
+        if ids.len() == CHUNK {
+            take(&ids)?;
+            ids.clear();
+        }
+    }
+    take(&ids)
 }
 
 fn multi_get(snapshot: &dyn Snapshot, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>> {

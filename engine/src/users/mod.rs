@@ -21,6 +21,7 @@ mod cache;
 mod change;
 pub(crate) mod dml;
 mod list;
+mod name_start;
 mod password;
 mod record;
 mod removal;

@@ -7,7 +7,7 @@ use datafusion::{
     logical_expr::{Expr, Operator, expr::Like},
 };
 
-use super::list::Wanted;
+use super::{list::Wanted, name_start::NameStart};
 
 impl Wanted {
     /// The users for which conditions, all of which must hold, can be true. `value_of` knows constants and parameters.
@@ -27,7 +27,7 @@ impl Wanted {
         match self {
             Wanted::Ids(ids) => ids.len(),
             Wanted::Names(names) => names.len(),
-            Wanted::NamePrefix(_) => usize::MAX - 1,
+            Wanted::NamesLike(_) => usize::MAX - 1,
             Wanted::All => usize::MAX,
         }
     }
@@ -76,7 +76,7 @@ fn one(condition: &Expr, text_of: &impl Fn(&Expr) -> Option<Option<String>>) -> 
                 return None;
             }
             let pattern = text_of(pattern)??;
-            Some(Wanted::NamePrefix(prefix_of(&pattern)))
+            Some(Wanted::NamesLike(NameStart::of_pattern(&pattern)))
         }
         _ => None,
     }
@@ -103,20 +103,6 @@ fn text(value: &ScalarValue) -> Option<Option<String>> {
         return Some(None);
     }
     value.try_as_str().flatten().map(|text| Some(text.to_owned()))
-}
-
-/// What every text that matches a LIKE pattern begins with.
-fn prefix_of(pattern: &str) -> String {
-    let mut prefix = String::new();
-    let mut characters = pattern.chars();
-    while let Some(character) = characters.next() {
-        match character {
-            '%' | '_' => break,
-            '\\' => prefix.extend(characters.next()),
-            other => prefix.push(other),
-        }
-    }
-    prefix
 }
 
 #[cfg(test)]

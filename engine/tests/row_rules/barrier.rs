@@ -15,7 +15,7 @@ const TRAPS: &[&str] = &[
     "SELECT id FROM notes WHERE level > 0 AND 10 / (level - 5) < 100 ORDER BY id",
     "SELECT id FROM notes WHERE owner = 'bo' AND 10 / (level - 5) < 100",
     "SELECT id FROM notes WHERE CAST(body AS BIGINT) > 0",
-    "SELECT id FROM notes WHERE CAST(body AS BIGINT) > 0 LIMIT 2",
+    "SELECT id FROM notes WHERE CAST(body AS BIGINT) > 0 LIMIT 100",
     "SELECT id FROM notes WHERE CASE WHEN level = 5 THEN 1 / (level - 5) ELSE 1 END = 1",
     "SELECT id FROM notes ORDER BY 1 / (level - 5) LIMIT 1",
     "SELECT id FROM notes ORDER BY CAST(body AS BIGINT) DESC",

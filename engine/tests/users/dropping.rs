@@ -12,7 +12,7 @@ async fn with_rows(db: &Db) {
     admin.run("CREATE USER TABLE notes (id BIGINT PRIMARY KEY, body TEXT)").await;
     admin.run("CREATE USER TABLE words (word TEXT PRIMARY KEY)").await;
     admin.run("CREATE STREAM TABLE typing (id BIGINT PRIMARY KEY AUTO_INCREMENT, place TEXT) TTL '1 hour'").await;
-    admin.run("CREATE SHARED TABLE board (id BIGINT PRIMARY KEY, body TEXT)").await;
+    admin.run("CREATE SHARED TABLE board (id BIGINT PRIMARY KEY, body TEXT) ACCESS public").await;
     for user in ["ana", "bob"] {
         let user = db.user(user);
         user.run("INSERT INTO notes SELECT value, 'note ' || value FROM generate_series(1, 1200) AS s(value)").await;
@@ -114,7 +114,8 @@ async fn what_is_under_way_writes_no_row_of_one_who_left() {
     assert!(db.acting(Role::System, "ana").rows("SELECT id FROM notes WHERE body LIKE 'note%'").await.is_empty());
 }
 
-#[tokio::test]
+// On several threads: what was begun goes on while the store is waited for.
+#[tokio::test(flavor = "multi_thread")]
 async fn a_removal_that_was_cut_off_is_finished() {
     let temp = tempfile::tempdir().unwrap();
     let mut settings = super::cheap();

@@ -25,6 +25,9 @@ async fn conditions_find_what_they_would_find_in_all() {
     for (condition, count) in [
         ("username LIKE 'name-001%'", "100"),
         ("username LIKE 'name-0010_'", "10"),
+        ("username LIKE 'name_001%'", "100"),
+        ("username LIKE 'name-_1_5_'", "100"),
+        ("username LIKE 'name\\_001%'", "0"),
         ("username LIKE '%99'", "20"),
         ("username LIKE 'NAME%'", "0"),
         ("username ILIKE 'NAME-0019%'", "10"),

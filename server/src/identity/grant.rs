@@ -44,8 +44,10 @@ pub(crate) struct Basis {
     pub(crate) user: Option<Arc<User>>,
     /// The user it acts for, if that is another and is known here.
     pub(crate) acting_as: Option<UserId>,
-    /// When the credential ceases to be valid, if that is known.
+    /// When the right to go on ends, if that is known.
     pub(crate) expires_at_us: Option<i64>,
+    /// When another call needs another token, if it had one: that of a session expires before the session ends.
+    pub(crate) token_expires_at_us: Option<i64>,
 }
 
 /// A call's right to go on. Dropped with the call.
@@ -61,7 +63,13 @@ pub(crate) struct Grant {
 impl Grant {
     /// The right of whoever needs none.
     pub(crate) fn bypass() -> Arc<Self> {
-        let basis = Basis { credential: Credential::Bypass, user: None, acting_as: None, expires_at_us: None };
+        let basis = Basis {
+            credential: Credential::Bypass,
+            user: None,
+            acting_as: None,
+            expires_at_us: None,
+            token_expires_at_us: None,
+        };
         Arc::new(Self::new(basis, None))
     }
 

@@ -80,7 +80,7 @@ impl AuthService for AuthApi {
             identity: Some(identity),
             effective_user_id: caller.effective_user().as_str().to_owned(),
             credential: credential.into(),
-            expires_at: basis.expires_at_us.map(convert::to_timestamp),
+            expires_at: basis.token_expires_at_us.map(convert::to_timestamp),
         }))
     }
 }

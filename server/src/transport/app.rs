@@ -1,11 +1,12 @@
 //! Routes requests: what a request is (gRPC, gRPC-web, Connect, plain HTTP), who makes it, and which service answers.
 
-use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{convert::Infallible, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
 
 use arrow_flight::flight_service_server::FlightServiceServer;
 use bytes::Bytes;
 use futures::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, Request, Response, StatusCode, Version, header};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use kalamdb_engine::{Engine, Error, Reason};
 use kalamdb_proto::v1::{
@@ -45,6 +46,10 @@ use crate::{
         rpc::{CallRecord, RpcMetrics},
     },
 };
+
+/// How long the message of a refused call is waited for, and how much of it.
+const REFUSED_BODY_WAIT: Duration = Duration::from_millis(50);
+const REFUSED_BODY_BYTES: usize = 64 << 10;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -199,11 +204,12 @@ impl App {
     {
         let path = request.uri().path();
         let Some(index) = methods::find(path) else {
-            return grpc_refusal(&no_such_method(path));
+            let status = no_such_method(path);
+            return grpc_refusal(&status, request).await;
         };
         let Admitted { context, mut record, mut permit } = match self.admit(index, &peer, request.headers()).await {
             Ok(admitted) => admitted,
-            Err(status) => return grpc_refusal(&status),
+            Err(status) => return grpc_refusal(&status, request).await,
         };
         let trace = record.trace();
         let mut grant = None;
@@ -338,7 +344,17 @@ pub(super) fn no_such_method(path: &str) -> Status {
     errors::refusal(&error)
 }
 
-fn grpc_refusal(status: &Status) -> Response<ResponseBody> {
+/// Refuses a call, of which the message may be still on its way.
+async fn grpc_refusal<B>(status: &Status, request: Request<B>) -> Response<ResponseBody>
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    // A stream that is answered before its request has ended is reset. HTTP/2 ends a connection with too many of those,
+    // and with it the calls of others who share it. Small messages are here already, or within a moment.
+    let _ =
+        tokio::time::timeout(REFUSED_BODY_WAIT, pin!(Limited::new(request.into_body(), REFUSED_BODY_BYTES)).collect())
+            .await;
     status.clone().into_http()
 }
 

@@ -45,6 +45,6 @@ pub use users::{
     administrator_key, administrator_range, api_key_key, api_key_of_range, api_key_of_user_key, api_key_range,
     api_key_used_key, session_key, session_of_range, session_of_user_key, session_range, split_administrator_key,
     split_api_key_key, split_api_key_of_user_key, split_session_key, split_session_of_user_key, split_user_key,
-    split_user_leaving_key, user_key, user_last_login_key, user_last_login_range, user_leaving_key, user_leaving_range,
-    user_name_key, user_name_range, user_range,
+    split_user_leaving_key, split_user_name_key, user_key, user_last_login_key, user_last_login_range,
+    user_leaving_key, user_leaving_range, user_name_key, user_name_range, user_range,
 };

@@ -53,6 +53,14 @@ pub fn user_name_key(username: &str) -> Vec<u8> {
     [NAMES, username.as_bytes()].concat()
 }
 
+/// The username of a [`user_name_key`].
+///
+/// # Errors
+/// [`CodecError`] for a key of another kind.
+pub fn split_user_name_key(key: &[u8]) -> Result<&str, CodecError> {
+    text_of(key.strip_prefix(NAMES))
+}
+
 /// The usernames that begin with `prefix` and come after `after`, in their order.
 pub fn user_name_range(prefix: &str, after: Option<&str>) -> KeyRange {
     let range = KeyRange::prefix(&user_name_key(prefix));

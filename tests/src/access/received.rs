@@ -3,7 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tonic::{Code, Request, Status, client::Grpc, codegen::http::uri::PathAndQuery, metadata::MetadataMap};
+use tonic::{
+    Code, Request, Status,
+    client::Grpc,
+    codegen::http::{HeaderName, uri::PathAndQuery},
+    metadata::MetadataMap,
+};
 
 use crate::{
     client::{BytesCodec, Client, Failure},
@@ -73,9 +78,11 @@ pub async fn call(client: &Client, path: &str, message: impl Into<Bytes>, metada
     grpc.ready().await.expect("the channel is open");
     let mut request: Request<Bytes> = client.request(message.into());
     for (name, value) in metadata {
-        let name: tonic::metadata::MetadataKey<tonic::metadata::Ascii> = name.parse().expect("a header's name");
-        let value = tonic::metadata::MetadataValue::try_from(value.as_bytes()).expect("a header's value");
-        request.metadata_mut().append(name, value);
+        // As it stands, in the names that gRPC has for bytes, too: what a caller writes there is its own affair.
+        let name: HeaderName = name.parse().expect("a header's name");
+        let mut headers = std::mem::take(request.metadata_mut()).into_headers();
+        headers.append(name, value.parse().expect("a header's value"));
+        *request.metadata_mut() = MetadataMap::from_headers(headers);
     }
     let path: PathAndQuery = path.parse().expect("a path");
     let mut stream = match grpc.server_streaming(request, path, BytesCodec).await {

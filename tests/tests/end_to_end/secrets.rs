@@ -200,7 +200,7 @@ async fn write_wrongly(client: &Client, secrets: &Secrets) {
         format!("UPDATE system.users SET password_hash = '{NEW_PASSWORD}'"),
         format!("INSERT INTO system.users (username, password) VALUES ('ana', '{PASSWORD}')"),
         format!("INSERT INTO system.users (username, password) SELECT 'x', '{PASSWORD}'"),
-        format!("REVOKE API KEY '{key}x'"),
+        format!("REVOKE API KEY '{}'", key.replacen("kdb_", "kdb_0", 1)),
         format!("CREATE STORAGE s TYPE S3 URI 's3://b/x' CREDENTIALS '{CREDENTIALS}'"),
         format!("CREATE STORAGE s TYPE S3 URI 's3://b/x' CREDENTIALS '{CREDENTIALS},'"),
         format!("ALTER STORAGE nothing SET CREDENTIALS '{CREDENTIALS}'"),
