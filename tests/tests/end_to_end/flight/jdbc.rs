@@ -161,8 +161,8 @@ async fn batches_of_parameters_run_one_by_one() {
     assert_eq!(driver.update(&insert.handle, rows(Vec::new())).await.unwrap(), 0, "no rows, no runs");
     // The first row that fails ends it; those before it stay.
     let outcome = driver.update(&insert.handle, rows(vec![3_000, 3_001, 100, 3_002])).await;
-    let failure = fails(outcome, "PRIMARY_KEY_VIOLATION", Code::AlreadyExists);
-    assert_eq!(failure.meta("row"), "2");
+    let double = fails(outcome, "PRIMARY_KEY_VIOLATION", Code::AlreadyExists);
+    assert_eq!(double.meta("row"), "2");
     assert_eq!(driver.client.scalar("SELECT count(*) FROM t WHERE id >= 3000").await, "2");
     // Types that do not fit are refused by the parameter's name.
     let wrong = parameters(vec![Arc::new(StringArray::from(vec!["x"])), Arc::new(StringArray::from(vec!["y"]))]);
