@@ -57,7 +57,7 @@ def views():
 
 def same(connection, database):
     messages = f"SELECT _user_id, id, body, mood FROM {NAMESPACE}.{{}}messages ORDER BY 1, 2"
-    facts = f"SELECT id, price, at FROM {NAMESPACE}.facts ORDER BY 1"
+    facts = f'SELECT id, price, "at" FROM {NAMESPACE}.facts ORDER BY 1'
     for of_server, of_duckdb in ((messages.format("all_users."), messages.format("")), (facts, facts)):
         expected = [tuple(row) for row in rows(connection, of_server)]
         equal(database.execute(of_duckdb).fetchall(), expected, of_duckdb)

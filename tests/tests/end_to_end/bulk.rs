@@ -104,7 +104,7 @@ async fn errors_are_those_of_any_call() {
     let no_namespace = write(&client.in_namespace(""), BulkTarget::append("notes"), vec![notes(20..21)]).await;
     assert_eq!(no_namespace.unwrap_err().reason(), Some("NAMESPACE_REQUIRED"));
     assert_eq!(count(&client, "notes").await, 10);
-    let syntax = client.bulk_read("SELECT FROM WHERE", ()).await.unwrap_err();
+    let syntax = client.bulk_read("SELECT * FORM notes", ()).await.unwrap_err();
     assert_eq!(syntax.kind(), ErrorKind::InvalidRequest, "{syntax:?}");
     // Found while rows are read: in the stream, if not before it.
     let late = match client.bulk_read("SELECT 1 / (id - 5) FROM notes", ()).await {

@@ -108,7 +108,16 @@ async fn a_call_tells_its_progress() {
     ] {
         let namespace = place.client.namespace_name().to_owned();
         let request = ExportRequest { from: from.to_owned(), uri: uri.to_owned(), namespace, ..Default::default() };
-        let refused = place.client.admin().export(place.client.request(request)).await.unwrap_err();
+        let refused = match place.client.admin().export(place.client.request(request)).await {
+            Ok(mut events) => loop {
+                match events.get_mut().message().await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => panic!("{from} was exported"),
+                    Err(status) => break status,
+                }
+            },
+            Err(status) => status,
+        };
         assert_eq!(kalamdb_tests::client::Failure::from(refused).reason, reason, "{from}");
     }
     assert_eq!(files_below(place.out.path()), ["users/alice/many.parquet"]);
