@@ -63,6 +63,8 @@ pub(crate) fn settings_in(folder: &Path) -> EngineSettings {
     };
     settings.flush.segment_rows = 40;
     settings.flush.retry_interval_ms = 5;
+    // Merged segments are new ones, which a test must be ready for.
+    settings.compaction.automatic = false;
     settings
 }
 

@@ -17,7 +17,7 @@ FOLDER = sys.argv[2]
 def fill(connection):
     table = f"{NAMESPACE}.messages"
     run(connection, f"CREATE USER TABLE {table} (id BIGINT PRIMARY KEY, body TEXT NOT NULL, n INT)")
-    run(connection, f"CREATE SHARED TABLE {NAMESPACE}.facts (id TEXT PRIMARY KEY, price DECIMAL(10, 2), at TIMESTAMP)")
+    run(connection, f"CREATE SHARED TABLE {NAMESPACE}.facts (id TEXT PRIMARY KEY, price DECIMAL(10, 2), created TIMESTAMP)")
     run(connection, f"CREATE SHARED TABLE {NAMESPACE}.empty (id BIGINT PRIMARY KEY, tags TEXT[])")
     run(connection, f"CREATE STREAM TABLE {NAMESPACE}.events (id BIGINT PRIMARY KEY DEFAULT SNOWFLAKE_ID()) TTL '1 hour'")
     for user in ("ana", "../bo"):
@@ -57,7 +57,7 @@ def views():
 
 def same(connection, database):
     messages = f"SELECT _user_id, id, body, mood FROM {NAMESPACE}.{{}}messages ORDER BY 1, 2"
-    facts = f'SELECT id, price, "at" FROM {NAMESPACE}.facts ORDER BY 1'
+    facts = f"SELECT id, price, created FROM {NAMESPACE}.facts ORDER BY 1"
     for of_server, of_duckdb in ((messages.format("all_users."), messages.format("")), (facts, facts)):
         expected = [tuple(row) for row in rows(connection, of_server)]
         equal(database.execute(of_duckdb).fetchall(), expected, of_duckdb)

@@ -89,6 +89,8 @@ async fn what_is_restored_is_what_was_there() {
     assert_eq!(visible(&db, "copy").await, gone_on);
     admin.run("FLUSH ALL TABLES FORCE; COMPACT TABLE copy.messages; COMPACT TABLE app.messages").await;
     assert_eq!(visible(&db, "copy").await, gone_on, "flushed and compacted");
+    // It holds the store.
+    drop(admin);
     db.reopen();
     assert_eq!(visible(&db, "copy").await, gone_on, "after a restart");
     assert_eq!(visible(&db, "app").await, gone_on);
