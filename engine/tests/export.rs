@@ -152,7 +152,7 @@ async fn a_table_and_a_query_become_files() {
     ana.run("EXPORT FROM (SELECT id, id FROM notes WHERE id = 2) TO 'key.csv'").await;
     assert_eq!(place.text("users/ana/key.csv"), "id,id_2\n2,2\n");
 
-    let shown = "SELECT status, namespace, table_name, rows, parameters FROM system.jobs WHERE type = 'export' ORDER BY job_id LIMIT 1";
+    let shown = "SELECT status, namespace, \"table\", rows, parameters FROM system.jobs WHERE type = 'export' ORDER BY job_id LIMIT 1";
     let job = admin.rows(shown).await;
     assert_eq!(job[0][..4], ["completed", "app", "notes", "3"]);
     assert!(job[0][4].contains("uri=notes.csv") && job[0][4].contains("user_id=ana"), "{job:?}");
@@ -332,7 +332,7 @@ async fn a_disk_that_is_nearly_full_is_left_alone() {
 async fn an_export_ends_when_nobody_waits_for_it() {
     let (place, faults) = Place::faulty().await;
     let admin = place.db.admin();
-    let large = "EXPORT FROM (SELECT value, repeat('x', 40) AS x FROM generate_series(1, 200000)) TO 'x.csv'";
+    let large = "EXPORT FROM (SELECT value, repeat('x', 40) AS x FROM generate_series(1, 1000000)) TO 'x.csv'";
     faults.set(Step::Part, Fault::Hold);
     let gone = tokio::spawn({
         let admin = admin.clone();

@@ -166,7 +166,7 @@ statements! {
     Export "EXPORT" OWN;
     BackupDatabase "BACKUP DATABASE" OPERATOR, audited;
     RestoreDatabase "RESTORE DATABASE" OPERATOR, audited;
-    ShowBackup "SHOW BACKUP" OPERATOR;
+    ShowBackup "SHOW BACKUP" OPERATOR, audited;
     Subscribe "SUBSCRIBE" OWN;
     KillLiveQuery "KILL LIVE QUERY" OPERATOR_OR_OWN, audited;
     CreateUser "CREATE USER" BELOW, audited;

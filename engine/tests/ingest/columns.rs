@@ -2,9 +2,8 @@ use std::sync::Arc;
 
 use arrow::{
     array::{
-        Array, ArrayRef, BinaryArray, BooleanArray, Decimal128Array, DictionaryArray, Float64Array, Int16Array,
-        Int32Array, ListBuilder, NullArray, StringBuilder, StructArray, TimestampNanosecondArray, UInt8Array,
-        new_null_array,
+        ArrayRef, BinaryArray, BooleanArray, Decimal128Array, DictionaryArray, Float64Array, Int16Array, Int32Array,
+        ListBuilder, NullArray, StringBuilder, StructArray, TimestampNanosecondArray, UInt8Array, new_null_array,
     },
     datatypes::{DataType, Field, Int32Type},
 };

@@ -35,7 +35,8 @@ async fn every_type_is_exact() {
 #[tokio::test]
 async fn who_calls() {
     const PASSWORD: &str = "a password of the tests";
-    let users = [("alice", "ROLE user PASSWORD 'a password of the tests'"), ("robot", "ROLE service"), ("bob", "ROLE user")];
+    let users =
+        [("alice", "ROLE user PASSWORD 'a password of the tests'"), ("robot", "ROLE service"), ("bob", "ROLE user")];
     let secured = Secured::start(&[], &users, async |root| {
         root.run("CREATE NAMESPACE app").await;
         root.run("CREATE USER TABLE app.notes (id BIGINT PRIMARY KEY, body TEXT)").await;

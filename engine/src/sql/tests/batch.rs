@@ -68,9 +68,9 @@ fn parameters_are_numbered() {
     assert_eq!(batch("INSERT INTO t VALUES ($1, '$9')")[0].parameter_count, 1);
     refused("SELECT ?", Reason::InvalidStatement, "write $1");
     refused("SELECT ?1", Reason::InvalidStatement, "write $1");
-    refused("SELECT $name", Reason::NotSupported, "write $1");
-    refused("SELECT :name", Reason::NotSupported, "write $1");
-    refused("SELECT a FROM t WHERE b = :name LIMIT 1", Reason::NotSupported, "write $1");
+    refused("SELECT $name", Reason::InvalidStatement, "write $1");
+    refused("SELECT :name", Reason::InvalidStatement, "write $1");
+    refused("SELECT a FROM t WHERE b = :name LIMIT 1", Reason::InvalidStatement, "write $1");
     refused("SELECT $0", Reason::InvalidStatement, "the first one is $1");
     refused("SELECT $65536", Reason::InvalidStatement, "out of range");
     refused("SELECT $99999999999999999999999", Reason::InvalidStatement, "out of range");

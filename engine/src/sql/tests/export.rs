@@ -37,7 +37,7 @@ fn tables_and_queries_can_be_exported() {
 fn what_is_no_export_is_refused() {
     refused("EXPORT FROM SELECT 1 TO 'x'", Reason::NotSupported, "parentheses");
     refused("EXPORT FROM (SELECT 1) TO 'x' FORMAT xml", Reason::InvalidStatement, "parquet, csv or json");
-    refused("EXPORT FROM (DELETE FROM t) TO 'x'", Reason::SyntaxError, "");
+    refused("EXPORT FROM (DELETE FROM t) TO 'x'", Reason::NotSupported, "DELETE");
     refused("EXPORT FROM t AS a TO 'x'", Reason::SyntaxError, "TO");
     refused("EXPORT FROM t TO x", Reason::SyntaxError, "'messages.parquet'");
     refused("EXPORT FROM t TO 'x' FORMAT csv WITH HEADER", Reason::SyntaxError, "the end");

@@ -27,6 +27,7 @@ impl Place {
             ..EngineSettings::default()
         };
         let engine = Engine::open(settings, Vec::new(), Arc::new(SystemEnv)).unwrap();
+        fs::create_dir_all(base.join("data/export")).unwrap();
         Self { engine, base, _folder: folder }
     }
 
