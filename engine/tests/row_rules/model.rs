@@ -145,7 +145,7 @@ impl Run {
                 Test::In(values, self.below(3) == 0)
             }
             3..6 => Test::Compare("=", self.value(column)),
-            _ => Test::Compare(*self.pick::<&str>(&OPERATORS), self.value(column)),
+            _ => Test::Compare(self.pick::<&str>(&OPERATORS), self.value(column)),
         };
         Rule(Some((column, test)))
     }
