@@ -83,7 +83,6 @@ pub(crate) struct Authenticated {
 struct Known {
     user: Arc<User>,
     credential: Credential,
-    expires_at_us: Option<i64>,
     token_expires_at_us: Option<i64>,
 }
 
@@ -176,7 +175,7 @@ impl Identity {
                 Presented::Token(token) => self.by_token(peer, token).await?,
                 Presented::Key(key) => self.by_key(peer, key).await?,
             };
-            let Known { user, credential, expires_at_us, token_expires_at_us } = known;
+            let Known { user, credential, token_expires_at_us } = known;
             let mut caller = Caller::new(user.user_id.clone(), user.role).calling_from(peer.address().ip());
             let mut acting_as = None;
             if let Some(named) = acting::named_user(headers)? {
@@ -186,7 +185,7 @@ impl Identity {
                 }
                 caller = caller.acting_as(named);
             }
-            let basis = Basis { credential, user: Some(user), acting_as, expires_at_us, token_expires_at_us };
+            let basis = Basis { credential, user: Some(user), acting_as, token_expires_at_us };
             if let Some(grant) = self.grants.admit(looks, basis) {
                 return Ok(Authenticated { caller, grant });
             }
@@ -303,8 +302,6 @@ impl Identity {
             Some(session) if self.users.session_is_open(session)? => Ok(Known {
                 user,
                 credential: Credential::Session(session.clone()),
-                // The session goes on, and is watched: what it began may go on as long.
-                expires_at_us: None,
                 token_expires_at_us: Some(verified.expires_at_us),
             }),
             Some(_) => {
@@ -313,18 +310,15 @@ impl Identity {
                 Err(Error::new(Reason::CredentialRevoked, message))
             }
             None => {
-                let expires_at_us = Some(verified.expires_at_us);
-                let credential = Credential::ExternalToken;
-                Ok(Known { user, credential, expires_at_us, token_expires_at_us: expires_at_us })
+                let token_expires_at_us = Some(verified.expires_at_us);
+                Ok(Known { user, credential: Credential::ExternalToken, token_expires_at_us })
             }
         }
     }
 
     async fn by_key(&self, peer: &Peer, key: &str) -> Result<Known, Error> {
         match self.users.authenticate_key(key).await {
-            Ok((user, id)) => {
-                Ok(Known { user, credential: Credential::Key(id), expires_at_us: None, token_expires_at_us: None })
-            }
+            Ok((user, id)) => Ok(Known { user, credential: Credential::Key(id), token_expires_at_us: None }),
             Err(error) => {
                 // Keys cannot be guessed. What is limited is the noise that trying makes.
                 let limited = self.attempts.check(peer.address().ip(), None);
@@ -353,7 +347,7 @@ impl Identity {
             self.note_failure(peer, Kind::Certificate, "disabled", Some(shown));
             return Err(watch::disabled());
         }
-        Ok(Some(Known { user, credential: Credential::Certificate, expires_at_us: None, token_expires_at_us: None }))
+        Ok(Some(Known { user, credential: Credential::Certificate, token_expires_at_us: None }))
     }
 
     fn by_bypass(&self, peer: &Peer, headers: &HeaderMap) -> Result<Authenticated, Error> {

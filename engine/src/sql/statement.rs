@@ -579,11 +579,17 @@ fn is_of_system(table: &TableName) -> bool {
     table.namespace.as_ref().is_some_and(|namespace| namespace.text == "system")
 }
 
+/// The column of system.storages with secrets.
+pub const CREDENTIALS_COLUMN: &str = "credentials";
+
+/// The column of system.users with secrets.
+pub const PASSWORD_COLUMN: &str = "password";
+
 /// The column with secrets of what a name can mean: the namespace may be the session's.
 fn secret_column(table: &TableName) -> Option<&'static str> {
     let secret = match table.table.text.as_str() {
-        "storages" => "credentials",
-        "users" => "password",
+        "storages" => CREDENTIALS_COLUMN,
+        "users" => PASSWORD_COLUMN,
         _ => return None,
     };
     table.namespace.as_ref().is_none_or(|namespace| namespace.text == "system").then_some(secret)

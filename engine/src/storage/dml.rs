@@ -22,8 +22,8 @@ use crate::{
         qualified,
     },
     sql::{
-        AlterStorage, CreateStorage, Delete, DropStorage, Insert, InsertSource, Name, Statement, StorageKind,
-        TableName, TableScope, Update,
+        AlterStorage, CREDENTIALS_COLUMN, CreateStorage, Delete, DropStorage, Insert, InsertSource, Name, Statement,
+        StorageKind, TableName, TableScope, Update,
     },
     system::{SYSTEM, rows},
     types::SqlType,
@@ -33,7 +33,7 @@ use crate::{
 /// The table that storages are rows of.
 const TABLE: &str = "storages";
 /// Its columns that a statement can give.
-const GIVEN_COLUMNS: [&str; 4] = ["name", "type", "uri", "credentials"];
+const GIVEN_COLUMNS: [&str; 4] = ["name", "type", "uri", CREDENTIALS_COLUMN];
 
 /// Whether a statement changes `system.storages`.
 pub(crate) fn concerns(statement: &Statement, namespace: Option<&str>) -> bool {
@@ -200,7 +200,7 @@ impl<'a> Given<'a> {
         let values =
             planned.and_then(|planned| planned.evaluate(&self.shared.template, self.context, &self.values, rows));
         // Errors repeat values.
-        let values = if column == "credentials" { values.map_err(|_| Error::of_secret(column))? } else { values? };
+        let values = if column == CREDENTIALS_COLUMN { values.map_err(|_| Error::of_secret(column))? } else { values? };
         (0..values.len())
             .map(|row| {
                 let value = ScalarValue::try_from_array(&values, row).map_err(from_datafusion)?;

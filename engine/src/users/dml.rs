@@ -24,15 +24,13 @@ use crate::{
         Body, Invocation, Planner, RowExpr, StatementContext, convert_parameters, from_datafusion, parameter_types,
         qualified, value_of,
     },
-    sql::{Delete, Insert, InsertSource, Name, Password, Statement, TableName, TableScope, Update},
+    sql::{Delete, Insert, InsertSource, Name, PASSWORD_COLUMN, Password, Statement, TableName, TableScope, Update},
     system::{SYSTEM, users::users_wanted},
     types::SqlType,
 };
 
 /// The table that users are rows of.
 const TABLE: &str = "users";
-/// The one that is never shown, in errors either.
-const PASSWORD_COLUMN: &str = "password";
 /// Its columns that a statement can give, and PASSWORD, which can be given and is never shown.
 const GIVEN_COLUMNS: [&str; 7] =
     ["user_id", "username", "role", PASSWORD_COLUMN, "permissions", "metadata", "disabled"];

@@ -44,10 +44,17 @@ pub(crate) struct Basis {
     pub(crate) user: Option<Arc<User>>,
     /// The user it acts for, if that is another and is known here.
     pub(crate) acting_as: Option<UserId>,
-    /// When the right to go on ends, if that is known.
-    pub(crate) expires_at_us: Option<i64>,
-    /// When another call needs another token, if it had one: that of a session expires before the session ends.
+    /// When the token expires, if it was one.
     pub(crate) token_expires_at_us: Option<i64>,
+}
+
+impl Basis {
+    /// Whether the right to go on has ended with the token. A session outlives its tokens, and is watched: what it began
+    /// may go on as long.
+    pub(crate) fn has_expired(&self, now_us: i64) -> bool {
+        !matches!(self.credential, Credential::Session(_))
+            && self.token_expires_at_us.is_some_and(|at_us| at_us <= now_us)
+    }
 }
 
 /// A call's right to go on. Dropped with the call.
@@ -63,13 +70,7 @@ pub(crate) struct Grant {
 impl Grant {
     /// The right of whoever needs none.
     pub(crate) fn bypass() -> Arc<Self> {
-        let basis = Basis {
-            credential: Credential::Bypass,
-            user: None,
-            acting_as: None,
-            expires_at_us: None,
-            token_expires_at_us: None,
-        };
+        let basis = Basis { credential: Credential::Bypass, user: None, acting_as: None, token_expires_at_us: None };
         Arc::new(Self::new(basis, None))
     }
 

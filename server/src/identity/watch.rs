@@ -98,7 +98,7 @@ impl Watch {
     fn look_for_expired(&self) -> Vec<std::sync::Weak<Grant>> {
         let now_us = self.env.now_us();
         let expired = self.grants.all().into_iter();
-        let expired = expired.filter(|grant| grant.basis.expires_at_us.is_some_and(|at_us| at_us <= now_us));
+        let expired = expired.filter(|grant| grant.basis.has_expired(now_us));
         expired.filter_map(|grant| self.end_unless_good(&grant, now_us)).collect()
     }
 
@@ -152,7 +152,7 @@ impl Changed {
 fn void(users: &Users, grant: &Grant, now_us: i64) -> Result<Option<Error>, Error> {
     let basis = &grant.basis;
     let Some(user) = &basis.user else { return Ok(None) };
-    if basis.expires_at_us.is_some_and(|at_us| at_us <= now_us) {
+    if basis.has_expired(now_us) {
         let message = "The token has expired. Call again with a new one.";
         return Ok(Some(Error::new(Reason::CredentialExpired, message)));
     }

@@ -205,11 +205,15 @@ impl App {
         let path = request.uri().path();
         let Some(index) = methods::find(path) else {
             let status = no_such_method(path);
-            return grpc_refusal(&status, request).await;
+            read_away(request.into_body()).await;
+            return status.into_http();
         };
         let Admitted { context, mut record, mut permit } = match self.admit(index, &peer, request.headers()).await {
             Ok(admitted) => admitted,
-            Err(status) => return grpc_refusal(&status, request).await,
+            Err(status) => {
+                read_away(request.into_body()).await;
+                return status.into_http();
+            }
         };
         let trace = record.trace();
         let mut grant = None;
@@ -344,18 +348,19 @@ pub(super) fn no_such_method(path: &str) -> Status {
     errors::refusal(&error)
 }
 
-/// Refuses a call, of which the message may be still on its way.
-async fn grpc_refusal<B>(status: &Status, request: Request<B>) -> Response<ResponseBody>
+/// Reads what a refused call still sends, before it is answered.
+///
+/// A stream that is answered before its request has ended is reset, and HTTP/2 ends a connection that has too many of
+/// those, and with it the calls of others who share it. Small messages are here already, or within a moment.
+pub(super) async fn read_away<B>(body: B)
 where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    // A stream that is answered before its request has ended is reset. HTTP/2 ends a connection with too many of those,
-    // and with it the calls of others who share it. Small messages are here already, or within a moment.
-    let _ =
-        tokio::time::timeout(REFUSED_BODY_WAIT, pin!(Limited::new(request.into_body(), REFUSED_BODY_BYTES)).collect())
-            .await;
-    status.clone().into_http()
+    let mut body = pin!(Limited::new(body, REFUSED_BODY_BYTES));
+    let reading = async { while let Some(Ok(_)) = body.frame().await {} };
+    // Whoever sends more, or waits, is answered nevertheless.
+    let _ = tokio::time::timeout(REFUSED_BODY_WAIT, reading).await;
 }
 
 /// A plain answer.

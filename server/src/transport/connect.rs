@@ -21,7 +21,7 @@ use tonic_types::StatusExt;
 use tracing::Instrument;
 
 use super::{
-    app::{Admitted, App, no_such_method, text, until_withdrawn},
+    app::{Admitted, App, no_such_method, read_away, text, until_withdrawn},
     body::ResponseBody,
     json,
     liveness::Peer,
@@ -51,11 +51,16 @@ pub(super) async fn answer(app: &App, peer: &Peer, request: Request<Incoming>) -
         );
     };
     let Some(index) = methods::find(request.uri().path()) else {
-        return refusal(&no_such_method(request.uri().path()));
+        let status = no_such_method(request.uri().path());
+        read_away(request.into_body()).await;
+        return refusal(&status);
     };
     let Admitted { context, mut record, permit: _permit } = match app.admit(index, peer, request.headers()).await {
         Ok(admitted) => admitted,
-        Err(status) => return refusal(&status),
+        Err(status) => {
+            read_away(request.into_body()).await;
+            return refusal(&status);
+        }
     };
     let trace = record.trace();
     let grant = context.as_ref().map(|context| Arc::clone(&context.grant));
