@@ -205,3 +205,18 @@ fn two_rows_with_one_key_are_no_insert() {
     assert_eq!(insert.place_of(PrimaryKey::from_i64(2).as_bytes()), Some(2));
     assert_eq!(insert.place_of(PrimaryKey::from_i64(4).as_bytes()), None);
 }
+
+#[tokio::test]
+async fn a_commit_of_very_many_owners_counts_all_of_their_rows() {
+    // More than are remembered from commit to commit.
+    const OWNERS: usize = 100_010;
+    let backend: Arc<dyn StorageBackend> = Arc::new(MemoryBackend::new());
+    let committer = start(&backend);
+    committer.commit(bulk(vec![insert("00000000", &[1, 2, 3], Unique::Generated)], None)).await.unwrap();
+    let inserts = (0..OWNERS).map(|owner| insert(&format!("{owner:08}"), &[9], Unique::Generated)).collect();
+    committer.commit(bulk(inserts, None)).await.unwrap();
+    assert_eq!(count(backend.as_ref(), "00000000").0, 4);
+    assert_eq!(count(backend.as_ref(), "00100009").0, 1);
+    committer.commit(bulk(vec![insert("00000000", &[10], Unique::Generated)], None)).await.unwrap();
+    assert_eq!(count(backend.as_ref(), "00000000"), (5, bytes(backend.as_ref(), "00000000")));
+}

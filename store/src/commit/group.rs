@@ -83,6 +83,7 @@ impl<'a> Group<'a> {
         let (overlay, marked, mark_lists) = (HashMap::new(), HashSet::new(), MarkLists::default());
         let (batch, key) = (WriteBatch::new(), Vec::new());
         let logged = Logged { tell, ..Logged::default() };
+        remembered.hot.trim();
         Self { backend, remembered, room, last_seq, overlay, marked, mark_lists, batch, logged, key }
     }
 

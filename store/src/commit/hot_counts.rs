@@ -11,7 +11,7 @@ use crate::codec::{
 use crate::ids::{Partition, TableId};
 use crate::kv::{Direction, Durability, KeyRange, Keyspace, KvError, StorageBackend, WriteBatch};
 
-/// The most counts in memory; others are read again.
+/// The most counts in memory between groups; others are read again.
 const MAX_KNOWN: usize = 100_000;
 
 /// How a count changes.
@@ -59,13 +59,18 @@ impl HotCounts {
         Ok(Self::default())
     }
 
+    /// Forgets what is known when it is much. Only before a group begins: until it is written a commit needs the counts of
+    /// all its partitions, however many they are.
+    pub(super) fn trim(&mut self) {
+        if self.known.len() >= MAX_KNOWN {
+            self.known.clear();
+        }
+    }
+
     /// Gets the count of a partition into memory. Changes nothing otherwise.
     pub(super) fn load(&mut self, backend: &dyn StorageBackend, partition: &Partition) -> Result<(), CommitError> {
         if self.known.contains_key(partition) {
             return Ok(());
-        }
-        if self.known.len() >= MAX_KNOWN {
-            self.known.retain(|_, known| known.changed);
         }
         let stored = backend.get(Keyspace::System, &hot_count_key(partition)).map_err(CommitError::Storage)?;
         let count = stored.map_or(Ok(HotCount::default()), |bytes| HotCount::decode(&bytes));
