@@ -41,7 +41,10 @@ mod types;
 mod users;
 mod values;
 
-pub use access::{Caller, Grant, Rights, Role, RuleSet, SYSTEM_TABLES, StatementKind, SystemTableRights, UnknownRole};
+pub use access::{
+    ActsFor, Caller, Grant, Rights, Role, RuleSet, SYSTEM_TABLES, StatementKind, SystemTableRights, UnknownRole,
+    may_act_for,
+};
 pub use admin_api::{JobHandle, JobNews, PartitionDone};
 pub use catalog::{
     ColumnInfo, ColumnName, NamespaceInfo, NamespaceName, SchemaVersionInfo, StorageName, TableInfo, TableLabel,
@@ -51,7 +54,7 @@ pub use env::{Env, FixedEnv, SystemEnv};
 pub use error::{Error, ErrorKind, Position, Reason, Result};
 pub use exec::{
     Body, IfExists, IfMissing, IngestOptions, IngestOutcome, IngestTarget, Parameter, PartitionStats, ResultColumn,
-    RowStream, StatementDescription, StatementOutput, TableStats, TierStats,
+    RowStream, StatementDescription, StatementOutput, TableStats, TierStats, value_bytes,
 };
 pub use export_api::{ExportHandle, ExportRequest};
 pub use ids::{IdSource, MAX_NODE_ID};
@@ -79,3 +82,4 @@ pub use storage::StorageInfo;
 pub use system::SegmentInfo;
 pub use types::{SqlType, StructField, TYPE_METADATA_KEY, UTC};
 pub use users::{AccessChange, ApiKeyId, ApiKeyInfo, NewApiKey, NewSession, NewUser, User, UserPage, UserPatch, Users};
+pub use values::checked_parameters;

@@ -128,8 +128,8 @@ impl SqlType {
     /// that a query can yield.
     pub fn from_field(field: &Field) -> SqlType {
         match field.metadata().get(TYPE_METADATA_KEY).map(String::as_str) {
-            Some("uuid") => SqlType::Uuid,
-            Some("json") => SqlType::Json,
+            Some("uuid") if is_text(field.data_type()) => SqlType::Uuid,
+            Some("json") if is_text(field.data_type()) => SqlType::Json,
             _ => SqlType::from_arrow(field.data_type()),
         }
     }
@@ -179,6 +179,16 @@ impl SqlType {
     }
 }
 
+/// Whether an Arrow type is one of texts. What an expression makes of a JSON keeps its metadata, and clients send any.
+fn is_text(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
+        DataType::Dictionary(_, value) => is_text(value),
+        DataType::RunEndEncoded(_, value) => is_text(value.data_type()),
+        _ => false,
+    }
+}
+
 impl fmt::Display for SqlType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -211,6 +221,25 @@ impl fmt::Display for SqlType {
                 }
                 f.write_str(">")
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_texts_are_uuids_and_json() {
+        for (mark, expected) in [("uuid", SqlType::Uuid), ("json", SqlType::Json)] {
+            let marked = |data_type: DataType| {
+                let metadata = HashMap::from([(TYPE_METADATA_KEY.to_owned(), mark.to_owned())]);
+                SqlType::from_field(&Field::new("c", data_type, true).with_metadata(metadata))
+            };
+            assert_eq!(marked(DataType::Utf8), expected);
+            assert_eq!(marked(DataType::Dictionary(Box::new(DataType::Int8), Box::new(DataType::Utf8))), expected);
+            assert_eq!(marked(DataType::Int64), SqlType::BigInt);
+            assert_eq!(marked(DataType::Boolean), SqlType::Boolean);
         }
     }
 }

@@ -4,6 +4,8 @@ use std::{fmt, net::IpAddr, str::FromStr};
 
 use kalamdb_store::ids::UserId;
 
+use super::ActsFor;
+
 /// What a caller may do, from least to most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
@@ -72,6 +74,8 @@ pub struct Caller {
     pub role: Role,
     /// The user it acts for. Whoever makes a `Caller` has checked that it may.
     pub acting_as: Option<UserId>,
+    /// Whose rows it may write in one call beside its own, if its role lets it.
+    pub acts_for: ActsFor,
     /// The address it calls from, for `system.audit`; `None`: from within the process.
     pub address: Option<IpAddr>,
 }
@@ -79,13 +83,20 @@ pub struct Caller {
 impl Caller {
     /// A caller that acts for itself.
     pub fn new(user_id: UserId, role: Role) -> Self {
-        Self { user_id, role, acting_as: None, address: None }
+        Self { user_id, role, acting_as: None, acts_for: ActsFor::Anyone, address: None }
     }
 
     /// The same caller acting for `user`.
     #[must_use]
     pub fn acting_as(mut self, user: UserId) -> Self {
         self.acting_as = Some(user);
+        self
+    }
+
+    /// The same caller, that may act for these only.
+    #[must_use]
+    pub fn acting_only_for(mut self, users: ActsFor) -> Self {
+        self.acts_for = users;
         self
     }
 

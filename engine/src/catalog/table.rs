@@ -71,7 +71,7 @@ pub(crate) struct SchemaRecord {
 }
 
 /// One column of a schema version as stored.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ColumnRecord {
     pub(crate) id: ColumnId,
     pub(crate) name: ColumnName,
@@ -154,6 +154,16 @@ impl Table {
     /// `namespace.name`.
     pub(crate) fn full_name(&self) -> String {
         format!("{}.{}", self.record.namespace, self.record.name)
+    }
+
+    /// Whether rows that were encoded for `planned`, which was never made, can be this one's: both are as they were made, by
+    /// the same definition of columns.
+    pub(crate) fn stores_rows_as(&self, planned: &Self) -> bool {
+        let columns = |table: &Self| match table.record.versions.as_slice() {
+            [only] => Some(only.columns.clone()),
+            _ => None,
+        };
+        self.kind() == planned.kind() && columns(self).is_some_and(|ours| Some(ours) == columns(planned))
     }
 
     pub(crate) fn kind(&self) -> TableKind {

@@ -62,7 +62,7 @@ pub(crate) use export::begin as begin_export;
 pub(crate) use expr::{RowExpr, physical_expr, qualified};
 pub(crate) use hot_image::HotImages;
 pub(crate) use ingest::IngestMemory;
-pub use ingest::{IfExists, IfMissing, IngestOptions, IngestOutcome, IngestTarget};
+pub use ingest::{IfExists, IfMissing, IngestOptions, IngestOutcome, IngestTarget, value_bytes};
 pub use output::{Body, ResultColumn, RowStream, StatementOutput};
 pub(crate) use output::{result_columns, timed_out};
 pub(crate) use output_names::OutputNames;

@@ -62,6 +62,7 @@ pub struct ParseLimits {
 }
 
 pub use self::guard::OPERATORS_PER_LEVEL;
+pub(crate) use self::types::{MAX_DECIMAL_DIGITS, MAX_TYPE_DEPTH};
 
 /// A statement and what its text tells about it.
 #[derive(Debug, Clone)]

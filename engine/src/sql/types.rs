@@ -11,9 +11,9 @@ use crate::{
 };
 
 /// Arrays and structs inside one another.
-const MAX_TYPE_DEPTH: usize = 16;
+pub(crate) const MAX_TYPE_DEPTH: usize = 16;
 
-const MAX_DECIMAL_DIGITS: u64 = 76;
+pub(crate) const MAX_DECIMAL_DIGITS: u64 = 76;
 
 /// DECIMAL without digits: large enough for amounts with cents of cents, small enough for 128 bits.
 const DEFAULT_DECIMAL: SqlType = SqlType::Decimal { precision: 38, scale: 10 };

@@ -15,6 +15,7 @@ use datafusion::{
         array::{Array, ArrayRef, AsArray, new_null_array},
         compute::{CastOptions, cast_with_options},
         datatypes::DataType,
+        error::ArrowError,
         util::display::{ArrayFormatter, FormatOptions},
     },
     common::ScalarValue,
@@ -29,6 +30,9 @@ use crate::{
 
 /// Longest part of a value that an error message quotes, in characters.
 const MAX_QUOTED_CHARS: usize = 64;
+
+/// NULLs without a type, which take no bytes where they come from, may take so many as elements of lists of a column.
+const MAX_UNTYPED_BYTES: usize = 16 * 1024 * 1024;
 
 /// Where a value assigned to a column comes from. It decides how far the value may be converted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,15 +73,26 @@ pub(crate) fn cast_column(
     column: &str,
     context: CastContext,
 ) -> Result<ArrayRef> {
-    let target = Target { column, to, context };
-    let structure = SqlType::from_arrow(array.data_type());
-    // An encoding that does not fit the type announced is believed: it is what the values are.
-    let from = if from.to_arrow() == structure.to_arrow() { from } else { &structure };
-    if !is_assignable(from, to, context) {
-        return Err(target.mismatch(from));
-    }
-    let plain = plain_encoding(array, &structure).map_err(|_| target.mismatch(from))?;
-    target.convert(&plain, from)
+    Target { column, to, context, trusted: true, in_list: false }.cast(array, from)
+}
+
+/// [`cast_column`] for values that a client sent as Arrow. Nobody has checked that a text is the UUID or the JSON that it is
+/// said to be, that a decimal has no more digits than its type, or that a time is within a day.
+///
+/// # Errors
+/// Those of [`cast_column`].
+pub(crate) fn cast_untrusted(array: &ArrayRef, from: &SqlType, to: &SqlType, column: &str) -> Result<ArrayRef> {
+    Target { column, to, context: CastContext::Expression, trusted: false, in_list: false }.cast(array, from)
+}
+
+/// Values of the parameter `$number` that a client sent as Arrow, in the Arrow type of `sql_type`. Arrow does not say that
+/// each of them is one of that type; the result does, and has UUIDs in lower case.
+///
+/// # Errors
+/// INVALID_VALUE for a UUID or JSON that is none, a DECIMAL with too many digits, and a TIME that is not within a day.
+pub fn checked_parameters(values: &ArrayRef, sql_type: &SqlType, number: usize) -> Result<ArrayRef> {
+    let (column, context) = (format!("${number}"), CastContext::Parameter(number));
+    Target { column: &column, to: sql_type, context, trusted: false, in_list: false }.cast(values, sql_type)
 }
 
 /// [`cast_column`] for a single value.
@@ -132,12 +147,36 @@ fn is_assignable(from: &SqlType, to: &SqlType, context: CastContext) -> bool {
 }
 
 /// The same values in the one Arrow encoding that [`SqlType::to_arrow`] gives.
-fn plain_encoding(array: &ArrayRef, structure: &SqlType) -> datafusion::arrow::error::Result<ArrayRef> {
+fn plain_encoding(array: &ArrayRef, structure: &SqlType) -> Result<ArrayRef, ArrowError> {
     let plain = structure.to_arrow();
     if *array.data_type() == plain {
         return Ok(Arc::clone(array));
     }
-    cast_with_options(array, &plain, &STRICT)
+    match (array.data_type(), structure) {
+        (DataType::List(_), SqlType::List(element)) => nested::plain_lists::<i32>(array, element),
+        (DataType::LargeList(_), SqlType::List(element)) => nested::plain_lists::<i64>(array, element),
+        (DataType::Struct(_), SqlType::Struct(fields)) => nested::plain_structs(array, fields),
+        _ => cast_with_options(array, &plain, &STRICT),
+    }
+}
+
+/// Whether not every value of the Arrow type of a SQL type is one of the SQL type.
+fn is_restricted(sql_type: &SqlType) -> bool {
+    match sql_type {
+        SqlType::Uuid | SqlType::Json | SqlType::Decimal { .. } | SqlType::Time => true,
+        SqlType::List(element) => is_restricted(element),
+        SqlType::Struct(fields) => fields.iter().any(|field| is_restricted(&field.sql_type)),
+        _ => false,
+    }
+}
+
+/// Bytes that a NULL of a type takes in an array.
+fn null_bytes(sql_type: &SqlType) -> usize {
+    match sql_type {
+        SqlType::Struct(fields) => fields.iter().map(|field| null_bytes(&field.sql_type)).sum::<usize>() + 1,
+        // Texts and bytes are views of 16 bytes.
+        other => other.to_arrow().primitive_width().unwrap_or(16),
+    }
 }
 
 /// A failing value is an error, not NULL.
@@ -149,13 +188,32 @@ struct Target<'a> {
     column: &'a str,
     to: &'a SqlType,
     context: CastContext,
+    /// Whether values that are said to be of a type are known to be.
+    trusted: bool,
+    /// Whether the values are elements of lists, or parts of elements.
+    in_list: bool,
 }
 
 impl Target<'_> {
+    /// Converts an array of any encoding.
+    fn cast(self, array: &ArrayRef, from: &SqlType) -> Result<ArrayRef> {
+        let structure = SqlType::from_arrow(array.data_type());
+        // An encoding that does not fit the type announced is believed: it is what the values are.
+        let from = if from.to_arrow() == structure.to_arrow() { from } else { &structure };
+        if !is_assignable(from, self.to, self.context) {
+            return Err(self.mismatch(from));
+        }
+        let plain = plain_encoding(array, &structure).map_err(|_| self.mismatch(from))?;
+        self.convert(&plain, from)
+    }
+
     /// Converts an array in plain encoding. The pair of types is assignable.
     fn convert(self, array: &ArrayRef, from: &SqlType) -> Result<ArrayRef> {
         if from == self.to {
-            return Ok(Arc::clone(array));
+            return if self.trusted { Ok(Arc::clone(array)) } else { self.checked(array) };
+        }
+        if self.in_list && *array.data_type() == DataType::Null {
+            self.check_untyped(array.len())?;
         }
         let all_null = *array.data_type() == DataType::Null || array.null_count() == array.len();
         if all_null {
@@ -165,14 +223,40 @@ impl Target<'_> {
             (SqlType::List(from), SqlType::List(element)) => nested::convert_lists(self, array, from, element),
             (SqlType::Struct(from), SqlType::Struct(to)) => nested::convert_structs(self, array, from, to),
             (SqlType::Text, _) => text::parse(self, array.as_string_view()),
-            (_, SqlType::Text) => text::write(array, from),
+            (_, SqlType::Text) => text::write(self, array, from),
             (_, to) if numeric::is_number(to) => numeric::convert(self, array, from),
             _ => temporal::convert(self, array, from),
         }
     }
 
+    /// The values of an array that is of the target's type already, if they are that, too.
+    fn checked(self, array: &ArrayRef) -> Result<ArrayRef> {
+        match self.to {
+            to if !is_restricted(to) => {}
+            SqlType::Uuid | SqlType::Json => return text::checked(self, array),
+            SqlType::Decimal { precision, .. } => numeric::check_digits(self, array, *precision)?,
+            SqlType::Time => temporal::check_times(self, array)?,
+            SqlType::List(element) => return nested::convert_lists(self, array, element, element),
+            SqlType::Struct(fields) => return nested::checked_structs(self, array, fields),
+            _ => {}
+        }
+        Ok(Arc::clone(array))
+    }
+
+    /// Checks that NULLs without a type are few enough to be given one.
+    fn check_untyped(self, count: usize) -> Result<()> {
+        if count.saturating_mul(null_bytes(self.to)) <= MAX_UNTYPED_BYTES {
+            return Ok(());
+        }
+        let Target { column, to, .. } = self;
+        let message = format!(
+            "Column \"{column}\": its lists have {count} NULLs without a type, too many to make {to} of them. Send them as {to}."
+        );
+        Err(self.invalid_value(message))
+    }
+
     fn mismatch(self, from: &SqlType) -> Error {
-        let Target { column, to, context } = self;
+        let Target { column, to, context, .. } = self;
         let error = match context {
             CastContext::Parameter(number) => Error::new(
                 Reason::ParameterTypeMismatch,

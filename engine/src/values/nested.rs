@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use datafusion::arrow::{
-    array::{Array, ArrayRef, AsArray, ListArray, StructArray, UInt64Array, make_array},
+    array::{Array, ArrayRef, AsArray, BooleanArray, ListArray, OffsetSizeTrait, StructArray, UInt64Array},
     buffer::{NullBuffer, OffsetBuffer},
-    compute::take,
+    compute::{nullif, take},
     datatypes::{DataType, Fields},
+    error::ArrowError,
 };
 
-use super::Target;
+use super::{Target, plain_encoding};
 use crate::{
     error::{Error, Result},
     types::{SqlType, StructField},
@@ -35,6 +36,32 @@ pub(super) fn pair_fields<'f, 't>(
     unnamed.then(|| from.iter().zip(to).enumerate().map(|(i, (f, t))| (i, f, t)).collect())
 }
 
+/// Lists in plain encoding. Arrow's own cast would convert the elements of all lists that there are in the memory of these.
+pub(super) fn plain_lists<O: OffsetSizeTrait>(array: &ArrayRef, element: &SqlType) -> Result<ArrayRef, ArrowError> {
+    let list = array.as_list::<O>();
+    let offsets = list.value_offsets();
+    let (start, end) = offsets.first().zip(offsets.last()).map_or((0, 0), |(a, b)| (a.as_usize(), b.as_usize()));
+    let values = plain_encoding(&list.values().slice(start, end - start), element)?;
+    let offsets: Vec<i32> = offsets
+        .iter()
+        .map(|offset| i32::try_from(offset.as_usize() - start))
+        .collect::<Result<_, _>>()
+        .map_err(|_| ArrowError::ComputeError("the lists have more elements than an i32 counts".to_owned()))?;
+    let field = Arc::new(element.to_field("item", true));
+    let plain = ListArray::try_new(field, OffsetBuffer::new(offsets.into()), values, list.nulls().cloned())?;
+    Ok(Arc::new(plain))
+}
+
+/// Structs in plain encoding.
+pub(super) fn plain_structs(array: &ArrayRef, fields: &[StructField]) -> Result<ArrayRef, ArrowError> {
+    let source = array.as_struct();
+    let columns = source.columns().iter().zip(fields).map(|(child, field)| plain_encoding(child, &field.sql_type));
+    let columns = columns.collect::<Result<Vec<_>, _>>()?;
+    let fields: Fields = fields.iter().map(|field| field.sql_type.to_field(&field.name, true)).collect();
+    let plain = StructArray::try_new_with_length(fields, columns, source.nulls().cloned(), source.len())?;
+    Ok(Arc::new(plain))
+}
+
 pub(super) fn convert_lists(
     target: Target<'_>,
     array: &ArrayRef,
@@ -42,7 +69,7 @@ pub(super) fn convert_lists(
     element: &SqlType,
 ) -> Result<ArrayRef> {
     let list = compacted(array.as_list::<i32>())?;
-    let values = Target { to: element, ..target }.convert(list.values(), from)?;
+    let values = Target { to: element, in_list: true, ..target }.convert(list.values(), from)?;
     let field = match target.to.to_arrow() {
         DataType::List(field) => field,
         other => return Err(Error::internal(format!("{other} is not a list type"))),
@@ -98,12 +125,23 @@ pub(super) fn convert_structs(
     Ok(Arc::new(converted.map_err(Error::internal)?))
 }
 
+/// The values of structs that are of the target's type already, if all that is in them is.
+pub(super) fn checked_structs(target: Target<'_>, array: &ArrayRef, fields: &[StructField]) -> Result<ArrayRef> {
+    let source = array.as_struct();
+    let mut columns = Vec::with_capacity(fields.len());
+    // By place: what pairs fields of different types, by name, would take the first one of a name twice.
+    for (child, field) in source.columns().iter().zip(fields) {
+        let child = masked(child, source.nulls())?;
+        columns.push(Target { to: &field.sql_type, ..target }.checked(&child)?);
+    }
+    let nulls = source.nulls().cloned();
+    let checked = StructArray::try_new_with_length(source.fields().clone(), columns, nulls, source.len());
+    Ok(Arc::new(checked.map_err(Error::internal)?))
+}
+
 /// The child with NULL where its struct is NULL: what lies there must not fail to convert.
 fn masked(child: &ArrayRef, nulls: Option<&NullBuffer>) -> Result<ArrayRef> {
-    if nulls.is_none() || *child.data_type() == DataType::Null {
-        return Ok(Arc::clone(child));
-    }
-    let nulls = NullBuffer::union(nulls, child.nulls());
-    let data = child.to_data().into_builder().nulls(nulls).build().map_err(Error::internal)?;
-    Ok(make_array(data))
+    let Some(nulls) = nulls else { return Ok(Arc::clone(child)) };
+    let of_no_struct = BooleanArray::new(!nulls.inner(), None);
+    nullif(child.as_ref(), &of_no_struct).map_err(Error::internal)
 }

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use datafusion::arrow::{
-    array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, Decimal128Builder, Decimal256Builder, PrimitiveBuilder},
+    array::{
+        Array, ArrayRef, ArrowPrimitiveType, AsArray, Decimal128Builder, Decimal256Builder, PrimitiveArray,
+        PrimitiveBuilder,
+    },
     compute::cast,
     datatypes::{
-        DataType, Decimal128Type, Decimal256Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
-        UInt16Type, UInt32Type, UInt64Type, i256,
+        DataType, Decimal128Type, Decimal256Type, DecimalType, Float32Type, Float64Type, Int16Type, Int32Type,
+        Int64Type, UInt16Type, UInt32Type, UInt64Type, i256,
     },
 };
 
@@ -153,6 +156,21 @@ pub(super) fn build_decimals(
         }
     }
     Ok(Arc::new(builder.finish()))
+}
+
+/// Checks that decimals have no more digits than their type, which Arrow does not look at.
+pub(super) fn check_digits(target: Target<'_>, array: &ArrayRef, precision: u8) -> Result<()> {
+    let too_long = match (array.as_primitive_opt::<Decimal128Type>(), array.as_primitive_opt::<Decimal256Type>()) {
+        (Some(values), _) => first_beyond(values, precision),
+        (_, Some(values)) => first_beyond(values, precision),
+        _ => return Err(Error::internal(format!("{} is not a decimal type", array.data_type()))),
+    };
+    too_long.map_or(Ok(()), |row| Err(target.out_of_range(array, row)))
+}
+
+fn first_beyond<T: DecimalType>(values: &PrimitiveArray<T>, precision: u8) -> Option<usize> {
+    let is_beyond = |row: &usize| !T::is_valid_decimal_precision(values.value(*row), precision);
+    (0..values.len()).find(|row| values.is_valid(*row) && is_beyond(row))
 }
 
 fn integers_from_integers(target: Target<'_>, array: &ArrayRef) -> Result<ArrayRef> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::{
     array::{Array, ArrayRef, AsArray, Date32Array, Time64MicrosecondArray, TimestampMicrosecondArray},
-    datatypes::{Date32Type, TimestampMicrosecondType},
+    datatypes::{Date32Type, Time64MicrosecondType, TimestampMicrosecondType},
 };
 
 use super::Target;
@@ -49,6 +49,17 @@ pub(super) fn convert(target: Target<'_>, array: &ArrayRef, from: &SqlType) -> R
         }
         (from, _) => return Err(target.mismatch(from)),
     })
+}
+
+/// Checks that times are within a day, which Arrow does not look at.
+pub(super) fn check_times(target: Target<'_>, array: &ArrayRef) -> Result<()> {
+    let times = array.as_primitive::<Time64MicrosecondType>();
+    let is_outside = |row: &usize| times.is_valid(*row) && !(0..DAY_US).contains(&times.value(*row));
+    match (0..times.len()).find(is_outside) {
+        // There is no other text for it.
+        Some(row) => Err(target.value_out_of_range(&format!("{} µs", times.value(row)))),
+        None => Ok(()),
+    }
 }
 
 /// The array with the time zone that the type has.

@@ -3,12 +3,12 @@ use std::sync::Arc;
 use datafusion::arrow::{
     array::{
         BinaryViewArray, BooleanArray, Decimal128Array, DictionaryArray, Float32Array, Float64Array, Int8Array,
-        Int32Array, Int64Array, IntervalMonthDayNanoArray, LargeStringArray, ListArray, NullArray, StringArray,
-        StringViewArray, StructArray, TimestampMicrosecondArray, TimestampNanosecondArray, TimestampSecondArray,
-        UInt64Array,
+        Int32Array, Int64Array, IntervalMonthDayNanoArray, LargeListArray, LargeStringArray, ListArray, NullArray,
+        StringArray, StringViewArray, StructArray, Time64MicrosecondArray, TimestampMicrosecondArray,
+        TimestampNanosecondArray, TimestampSecondArray, UInt64Array,
     },
     buffer::{NullBuffer, OffsetBuffer},
-    datatypes::{Field, Fields, Int32Type, i256},
+    datatypes::{Field, Fields, Int8Type, Int32Type, i256},
 };
 
 use super::*;
@@ -395,6 +395,135 @@ fn known_uuids_and_json_are_not_read_again() {
     let result = cast_column(&array, &SqlType::Json, &SqlType::Json, "c", Expression).unwrap();
     assert!(Arc::ptr_eq(&result, &array));
     assert!(cast_column(&array, &SqlType::Json, &SqlType::Text, "c", Expression).is_ok());
+}
+
+/// Values as a client sends them that says they are of a type.
+fn untrusted(values: impl Array + 'static, sql_type: &SqlType) -> Result<ArrayRef> {
+    let array: ArrayRef = Arc::new(values);
+    let result = cast_untrusted(&array, sql_type, sql_type, "c")?;
+    assert_eq!((result.data_type(), result.len()), (&sql_type.to_arrow(), array.len()));
+    Ok(result)
+}
+
+const CANONICAL: &str = "018cc778-507b-7abc-8def-0123456789ab";
+
+#[test]
+fn what_clients_say_of_values_is_checked() {
+    let upper = CANONICAL.to_uppercase();
+    let uuids = StringArray::from(vec![Some(upper.as_str()), None, Some(CANONICAL)]);
+    assert_eq!(shown(&untrusted(uuids, &SqlType::Uuid).unwrap()), [CANONICAL, "NULL", CANONICAL]);
+    assert_eq!(message(untrusted(text(&["ABC"]), &SqlType::Uuid)), "Column \"c\": 'ABC' is not a valid UUID.");
+    assert!(message(untrusted(text(&["{}", "not json"]), &SqlType::Json)).contains("not valid JSON"));
+    let prices = |values: Vec<Option<i128>>| Decimal128Array::from(values).with_precision_and_scale(10, 2).unwrap();
+    assert!(untrusted(prices(vec![Some(9_999_999_999), None, Some(-9_999_999_999)]), &decimal(10, 2)).is_ok());
+    for large in [10_i128.pow(10), -(10_i128.pow(30)), i128::MIN] {
+        let refused = message(untrusted(prices(vec![Some(1), Some(large)]), &decimal(10, 2)));
+        assert!(refused.contains("is out of range for DECIMAL(10, 2)"), "{refused}");
+    }
+    assert!(untrusted(DecimalColumn::large(i256::MAX).0, &decimal(76, 0)).is_err());
+    assert!(untrusted(DecimalColumn::large(i256::from_i128(7)).0, &decimal(76, 0)).is_ok());
+    assert!(untrusted(Time64MicrosecondArray::from(vec![Some(0), None, Some(86_399_999_999)]), &SqlType::Time).is_ok());
+    for outside in [-1, 86_400_000_000, i64::MAX] {
+        assert_eq!(
+            message(untrusted(Time64MicrosecondArray::from(vec![0, outside]), &SqlType::Time)),
+            format!("Column \"c\": {outside} µs is out of range for TIME.")
+        );
+    }
+    // Those that were checked are not asked again, and what cannot be wrong is not copied.
+    let canonical: ArrayRef = Arc::new(StringViewArray::from(vec![CANONICAL]));
+    let numbers: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+    for (array, sql_type) in [(canonical, SqlType::Uuid), (numbers, SqlType::BigInt)] {
+        assert!(Arc::ptr_eq(&cast_untrusted(&array, &sql_type, &sql_type, "c").unwrap(), &array));
+    }
+    // On the way to another type it is what it is.
+    let array: ArrayRef = Arc::new(text(&["ABC"]));
+    assert_eq!(shown(&cast_untrusted(&array, &SqlType::Uuid, &SqlType::Text, "c").unwrap()), ["ABC"]);
+}
+
+#[test]
+fn what_clients_say_of_nested_values_is_checked() {
+    let documents = SqlType::List(Box::new(SqlType::Json));
+    let values: ArrayRef = Arc::new(StringViewArray::from(vec!["bad", "{}", "bad", "[]"]));
+    let field = Arc::new(SqlType::Json.to_field("item", true));
+    let nulls = Some(NullBuffer::from(vec![true, true, false, true]));
+    let lists = ListArray::new(field, OffsetBuffer::from_lengths([1, 1, 1, 1]), values, nulls);
+    // Neither what is not shown nor what a NULL hides.
+    assert_eq!(shown(&untrusted(lists.slice(1, 3), &documents).unwrap()), ["[{}]", "NULL", "[[]]"]);
+    assert!(message(untrusted(lists, &documents)).contains("not valid JSON"));
+
+    let pairs = SqlType::Struct(vec![
+        StructField { name: "u".to_owned(), sql_type: SqlType::Uuid },
+        StructField { name: "n".to_owned(), sql_type: decimal(4, 2) },
+    ]);
+    let DataType::Struct(fields) = pairs.to_arrow() else { panic!("a struct expected") };
+    let upper = CANONICAL.to_uppercase();
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringViewArray::from(vec!["ABC", upper.as_str()])),
+        Arc::new(Decimal128Array::from(vec![10_i128.pow(20), 150]).with_precision_and_scale(4, 2).unwrap()),
+    ];
+    let hidden = StructArray::new(fields.clone(), columns.clone(), Some(NullBuffer::from(vec![false, true])));
+    assert_eq!(
+        shown(&untrusted(hidden.clone(), &pairs).unwrap()),
+        ["NULL".to_owned(), format!("{{u: {CANONICAL}, n: 1.50}}")]
+    );
+    assert_eq!(untrusted(hidden.slice(1, 1), &pairs).unwrap().len(), 1);
+    assert!(untrusted(StructArray::new(fields, columns, None), &pairs).is_err());
+}
+
+#[test]
+fn nulls_without_a_type_do_not_become_large() {
+    let nulls = |count: usize| {
+        let field = Arc::new(Field::new("item", DataType::Null, true));
+        ListArray::new(field, OffsetBuffer::from_lengths([count]), Arc::new(NullArray::new(count)), None)
+    };
+    let texts = SqlType::List(Box::new(SqlType::Text));
+    assert_eq!(cast(nulls(1_000_000), &texts, Expression).unwrap().as_list::<i32>().values().null_count(), 1_000_000);
+    assert!(message(cast(nulls(2_000_000), &texts, Expression)).contains("2000000 NULLs without a type"));
+    let wide = (0..100).map(|i| StructField { name: format!("f{i}"), sql_type: SqlType::BigInt }).collect();
+    let wide = SqlType::List(Box::new(SqlType::Struct(wide)));
+    assert!(cast(nulls(1_000), &wide, Expression).is_ok());
+    assert!(cast(nulls(1_000_000), &wide, Expression).is_err());
+}
+
+#[test]
+fn only_the_elements_of_the_lists_are_converted() {
+    let lists = LargeListArray::from_iter_primitive::<Int8Type, _, _>([
+        Some(vec![Some(1), Some(2)]),
+        None,
+        Some(vec![Some(3)]),
+        Some(vec![Some(4), None]),
+        Some(vec![Some(5)]),
+    ]);
+    let to = SqlType::List(Box::new(SqlType::SmallInt));
+    assert_eq!(shown(&cast(lists.slice(1, 3), &to, Expression).unwrap()), ["NULL", "[3]", "[4, NULL]"]);
+    let part: ArrayRef = Arc::new(lists.slice(1, 3));
+    assert_eq!(plain_encoding(&part, &to).unwrap().as_list::<i32>().values().len(), 3);
+    assert!(cast(lists.slice(0, 0), &to, Expression).unwrap().is_empty());
+}
+
+#[test]
+fn parts_of_structs_are_masked_where_they_are() {
+    let every = |n: usize| move |row: usize| (row % n > 0).then_some(row);
+    let flags: BooleanArray = (0..1_000).map(every(3)).map(|row| row.map(|row| row % 2 > 0)).collect();
+    let numbers: Int64Array = (0..1_000).map(every(5)).map(|row| row.map(|row| row as i64)).collect();
+    let fields = Fields::from(vec![Field::new("ok", DataType::Boolean, true), Field::new("n", DataType::Int64, true)]);
+    let nulls = NullBuffer::from_iter((0..1_000).map(|row| row % 7 > 0));
+    let structs = StructArray::new(fields, vec![Arc::new(flags), Arc::new(numbers)], Some(nulls));
+    let to = SqlType::Struct(vec![
+        StructField { name: "ok".to_owned(), sql_type: SqlType::Boolean },
+        StructField { name: "n".to_owned(), sql_type: SqlType::Int },
+    ]);
+    let all = shown(&cast(structs.clone(), &to, Expression).unwrap());
+    assert_eq!(shown(&cast(structs.slice(501, 99), &to, Expression).unwrap()), all[501..600]);
+}
+
+#[test]
+fn times_that_have_no_text_are_refused() {
+    for time in [-1, 90_000_000_000] {
+        let refused = message(cast(Time64MicrosecondArray::from(vec![time]), &SqlType::Text, Expression));
+        assert!(refused.contains("TIME is out of range"), "{refused}");
+    }
+    assert!(cast(TimestampMicrosecondArray::from(vec![i64::MAX]), &SqlType::Text, Expression).is_err());
 }
 
 #[test]

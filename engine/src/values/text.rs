@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::{
     array::{
-        Array, ArrayRef, ArrowPrimitiveType, BinaryViewBuilder, BooleanBuilder, Float32Array, Float64Array,
+        Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryViewBuilder, BooleanBuilder, Float32Array, Float64Array,
         PrimitiveArray, StringViewArray, StringViewBuilder, timezone::Tz,
     },
     compute::{
@@ -97,12 +97,30 @@ pub(super) fn parse(target: Target<'_>, array: &StringViewArray) -> Result<Array
     }
 }
 
+/// Texts that are said to be of the target's type, which is UUID or JSON.
+pub(super) fn checked(target: Target<'_>, array: &ArrayRef) -> Result<ArrayRef> {
+    let texts = array.as_string_view();
+    if *target.to == SqlType::Uuid && texts.iter().flatten().all(is_canonical_uuid) {
+        return Ok(Arc::clone(array));
+    }
+    parse(target, texts)
+}
+
+fn is_canonical_uuid(text: &str) -> bool {
+    let mut buffer = [0; uuid::fmt::Hyphenated::LENGTH];
+    uuid::Uuid::try_parse(text).is_ok_and(|uuid| *uuid.hyphenated().encode_lower(&mut buffer) == *text)
+}
+
 /// Any scalar type to TEXT, as CAST does it.
-pub(super) fn write(array: &ArrayRef, from: &SqlType) -> Result<ArrayRef> {
+pub(super) fn write(target: Target<'_>, array: &ArrayRef, from: &SqlType) -> Result<ArrayRef> {
     if matches!(from, SqlType::Uuid | SqlType::Json) {
         return Ok(Arc::clone(array));
     }
-    let text = cast_with_options(array, &DataType::Utf8, &STRICT).map_err(Error::internal)?;
+    let text = cast_with_options(array, &DataType::Utf8, &STRICT).map_err(|_| {
+        // Times have no text beyond the years that a calendar is kept for, or the end of a day.
+        let message = format!("Column \"{}\": a {from} is out of range and cannot be written as TEXT.", target.column);
+        target.invalid_value(message)
+    })?;
     cast_with_options(&text, &DataType::Utf8View, &STRICT).map_err(Error::internal)
 }
 

@@ -3,11 +3,13 @@ use std::sync::Arc;
 use arrow::{
     array::{
         ArrayRef, BinaryArray, BooleanArray, Decimal128Array, DictionaryArray, Float64Array, Int16Array, Int32Array,
-        ListBuilder, NullArray, StringBuilder, StructArray, TimestampNanosecondArray, UInt8Array, new_null_array,
+        ListArray, ListBuilder, ListViewArray, NullArray, RecordBatch, StringBuilder, StructArray,
+        Time64MicrosecondArray, TimestampNanosecondArray, UInt8Array, new_null_array,
     },
-    datatypes::{DataType, Field, Int32Type},
+    buffer::OffsetBuffer,
+    datatypes::{DataType, Field, Int32Type, Schema},
 };
-use kalamdb_engine::Reason;
+use kalamdb_engine::{Reason, TYPE_METADATA_KEY};
 
 use super::{append, batch, ints, refused, texts};
 use crate::harness::{Db, table};
@@ -186,4 +188,96 @@ async fn structs_and_every_type_of_null_are_stored() {
         admin.rows("SELECT id, place['x'], place['name'], b FROM t ORDER BY id").await,
         table(&[["1", "1", "here", "255"], ["2", "2", "there", "NULL"], ["3", "NULL", "NULL", "NULL"]])
     );
+}
+
+/// A row with the key 1, and a column whose field says by its metadata what its values are.
+fn marked(name: &str, values: ArrayRef, mark: &str) -> RecordBatch {
+    let metadata = [(TYPE_METADATA_KEY.to_owned(), mark.to_owned())].into();
+    let field = Field::new(name, values.data_type().clone(), true).with_metadata(metadata);
+    let schema = Schema::new(vec![Field::new("id", DataType::Int64, false), field]);
+    RecordBatch::try_new(Arc::new(schema), vec![ints([1]), values]).unwrap()
+}
+
+#[tokio::test]
+async fn values_are_what_they_are_said_to_be() {
+    const CANONICAL: &str = "67e55044-10b1-426f-9247-bb680e5fe0c8";
+    let db = Db::memory().await;
+    let admin = db.admin();
+    admin
+        .run(
+            "CREATE SHARED TABLE t (id BIGINT PRIMARY KEY, u UUID, doc JSON, price DECIMAL(10, 2), at TIME, docs JSON[], \
+             pair STRUCT<u UUID, n INT>)",
+        )
+        .await;
+    for (name, text, mark) in [("doc", "not json", "json"), ("u", "ABC", "uuid")] {
+        let error = refused(&admin, "t", Reason::InvalidValue, marked(name, texts([text]), mark)).await;
+        assert_eq!(error.metadata()["column"], name);
+        assert!(error.message().contains("rows 0 to 0"), "{error}");
+    }
+    let item = |mark: &str| {
+        let metadata = [(TYPE_METADATA_KEY.to_owned(), mark.to_owned())].into();
+        Field::new("item", DataType::Utf8, true).with_metadata(metadata)
+    };
+    let docs = |text: &str| -> ArrayRef {
+        Arc::new(ListArray::new(Arc::new(item("json")), OffsetBuffer::from_lengths([1]), texts([text]), None))
+    };
+    let pair = |text: &str| -> ArrayRef {
+        let uuid = Arc::new(item("uuid").with_name("u"));
+        let number: ArrayRef = Arc::new(Int32Array::from(vec![1]));
+        Arc::new(StructArray::from(vec![
+            (uuid, texts([text])),
+            (Arc::new(Field::new("n", DataType::Int32, true)), number),
+        ]))
+    };
+    let price = |unscaled: i128| -> ArrayRef {
+        Arc::new(Decimal128Array::from(vec![unscaled]).with_precision_and_scale(10, 2).unwrap())
+    };
+    let at = |time: i64| -> ArrayRef { Arc::new(Time64MicrosecondArray::from(vec![time])) };
+    for (name, values) in [
+        ("docs", docs("not json")),
+        ("pair", pair("ABC")),
+        ("price", price(10_i128.pow(30))),
+        ("at", at(-1)),
+        ("at", at(90_000_000_000)),
+    ] {
+        let error = refused(&admin, "t", Reason::InvalidValue, batch(vec![("id", ints([1])), (name, values)])).await;
+        assert_eq!(error.metadata()["column"], name);
+    }
+    assert_eq!(admin.value("SELECT count(*) FROM t").await, "0");
+
+    let upper = CANONICAL.to_uppercase();
+    append(&admin, "t", marked("u", texts([upper.as_str()]), "uuid")).await;
+    let nested = vec![
+        ("id", ints([2])),
+        ("docs", docs("[1]")),
+        ("pair", pair(&upper)),
+        ("price", price(9_999_999_999)),
+        ("at", at(0)),
+    ];
+    append(&admin, "t", batch(nested)).await;
+    assert_eq!(
+        admin.rows(format!("SELECT id FROM t WHERE u = '{CANONICAL}' OR pair['u'] = '{CANONICAL}' ORDER BY id")).await,
+        table(&[["1"], ["2"]])
+    );
+    assert_eq!(admin.rows("SELECT price, docs FROM t WHERE id = 2").await, table(&[["99999999.99", "[[1]]"]]));
+}
+
+#[tokio::test]
+async fn types_that_show_parts_again_and_again_are_refused_by_name() {
+    let db = Db::memory().await;
+    let admin = db.admin();
+    admin.run("CREATE SHARED TABLE t (id BIGINT PRIMARY KEY, n INT[])").await;
+    let views = ListViewArray::from_iter_primitive::<Int32Type, _, _>([Some([Some(1)])]);
+    let error =
+        refused(&admin, "t", Reason::NotSupported, batch(vec![("id", ints([1])), ("n", Arc::new(views))])).await;
+    assert_eq!(error.metadata()["column"], "n");
+    assert!(error.message().contains("ListView") && error.message().contains("Convert it"), "{error}");
+    // A list of NULLs takes no bytes for each.
+    let nulls = |count: usize| -> ArrayRef {
+        let item = Arc::new(Field::new("item", DataType::Null, true));
+        Arc::new(ListArray::new(item, OffsetBuffer::from_lengths([count]), Arc::new(NullArray::new(count)), None))
+    };
+    append(&admin, "t", batch(vec![("id", ints([1])), ("n", nulls(3))])).await;
+    assert_eq!(admin.value("SELECT n FROM t").await, "[NULL, NULL, NULL]");
+    refused(&admin, "t", Reason::WriteTooLarge, batch(vec![("id", ints([2])), ("n", nulls(1 << 30))])).await;
 }

@@ -1,6 +1,13 @@
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Array, Int32Array, NullArray, TimestampMicrosecondArray, UInt64Array};
+use arrow::{
+    array::{
+        ArrayRef, Decimal128Array, Float64Array, Int32Array, ListArray, NullArray, StructArray,
+        TimestampMicrosecondArray, UInt64Array,
+    },
+    buffer::OffsetBuffer,
+    datatypes::{DataType, Field},
+};
 use kalamdb_engine::{IfExists, IfMissing, IngestOptions, IngestTarget, Reason, Role, TableKind};
 
 use super::{append, batch, ingest, ints, notes, texts};
@@ -164,4 +171,44 @@ fn options_are_checked() {
         let error = options.set(name, value).unwrap_err();
         assert_eq!((error.reason(), error.metadata()["option"].as_str()), (Reason::InvalidRequest, name));
     }
+}
+
+#[tokio::test]
+async fn types_that_no_segment_can_have_are_refused() {
+    let db = Db::memory().await;
+    let admin = db.admin();
+    let decimals = |precision, scale| {
+        let values = Decimal128Array::from(vec![1]).with_precision_and_scale(precision, scale).unwrap();
+        Arc::new(values) as ArrayRef
+    };
+    let empty_struct = Arc::new(StructArray::new_empty_fields(1, None)) as ArrayRef;
+    let nulls = Arc::new(Field::new_list_field(DataType::Null, true));
+    let of_nulls = ListArray::new(nulls, OffsetBuffer::from_lengths([0]), Arc::new(NullArray::new(0)), None);
+    for (values, said) in [
+        (decimals(10, -2), "DECIMAL(10, -2)"),
+        (empty_struct, "without fields"),
+        (Arc::new(of_nulls) as ArrayRef, "type cannot be told"),
+    ] {
+        let rows = batch(vec![("id", ints([1])), ("x", values)]);
+        let error = ingest(&admin, create("t"), vec![rows]).await.unwrap_err();
+        assert_eq!((error.reason(), error.metadata()["column"].as_str()), (Reason::NotSupported, "x"), "{error}");
+        assert!(error.message().contains(said), "{error}");
+    }
+    ingest(&admin, create("t"), vec![batch(vec![("id", ints([1])), ("x", decimals(10, 10))])]).await.unwrap();
+    admin.run("FLUSH TABLE t FORCE").await;
+    assert_eq!(admin.value("SELECT x FROM t").await, "0.0000000001");
+}
+
+#[tokio::test]
+async fn several_clients_can_begin_with_one_table_together() {
+    let db = Db::memory().await;
+    let admin = db.admin();
+    let either = |ids: std::ops::Range<i64>| {
+        let target = IngestTarget { if_missing: IfMissing::Create, if_exists: IfExists::Append, ..create("t") };
+        ingest(&admin, target, vec![notes(ids)])
+    };
+    let all = futures::future::join_all((0..8).map(|i| either(i * 100..(i + 1) * 100))).await;
+    let made = all.iter().filter(|outcome| outcome.as_ref().unwrap().created).count();
+    assert_eq!(made, 1);
+    assert_eq!(admin.value("SELECT count(DISTINCT id) FROM t").await, "800");
 }

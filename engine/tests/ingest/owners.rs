@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use arrow::array::RecordBatch;
-use kalamdb_engine::{IngestTarget, Reason, Role};
+use kalamdb_engine::{ActsFor, Caller, IngestTarget, Reason, Role, UserId};
 
 use super::{append, batch, ingest, ints, notes, refused, texts};
 use crate::harness::{Db, table};
@@ -99,4 +99,31 @@ async fn who_may_not_name_users_is_refused_and_so_are_users_that_cannot_be() {
     db.admin().run("CREATE SHARED TABLE shared (id BIGINT PRIMARY KEY)").await;
     refused(&db.admin(), "shared", Reason::ColumnNotFound, rows_of(&["ana"], 0..1)).await;
     assert_eq!(db.admin().value("SELECT count(*) FROM app.all_users.t").await, "1");
+}
+
+#[tokio::test]
+async fn rows_are_written_only_for_users_that_the_caller_may_act_for() {
+    let db = db().await;
+    db.admin().run("CREATE USER ana; CREATE USER boss ROLE dba; CREATE USER gone; ALTER USER gone DISABLE").await;
+    let id = async |name: &str| {
+        db.admin().value(format!("SELECT user_id FROM system.users WHERE username = '{name}'")).await
+    };
+    let (ana, boss, gone) = (id("ana").await, id("boss").await, id("gone").await);
+    let only = |or_unknown| {
+        let service = Caller::new(UserId::new("bot").unwrap(), Role::Service);
+        db.caller(service.acting_only_for(ActsFor::Users { or_unknown }))
+    };
+    let strict = only(false);
+    append(&strict, "t", rows_of(&[&ana, "bot"], 0..2)).await;
+    for (other, reason) in [
+        (boss.as_str(), Reason::PermissionDenied),
+        (gone.as_str(), Reason::PermissionDenied),
+        ("nobody", Reason::UserNotFound),
+    ] {
+        let error = refused(&strict, "t", reason, rows_of(&[&ana, other], 10..12)).await;
+        assert_eq!((error.metadata()["row"].as_str(), error.metadata()["user_id"].as_str()), ("1", other), "{error}");
+    }
+    append(&only(true), "t", rows_of(&["nobody"], 20..21)).await;
+    refused(&only(true), "t", Reason::PermissionDenied, rows_of(&[&boss], 30..31)).await;
+    assert_eq!(db.admin().value("SELECT count(*) FROM app.all_users.t").await, "3");
 }

@@ -152,3 +152,36 @@ async fn what_was_ingested_is_there_after_a_restart() {
     admin.run("UPDATE notes SET body = 'short' WHERE id = 5; DELETE FROM notes WHERE id > 5").await;
     assert_eq!(admin.value("SELECT count(*) FROM notes").await, "6");
 }
+
+#[tokio::test]
+async fn a_table_is_made_with_its_first_part_and_gets_the_others() {
+    let db = Db::with(EngineSettings {
+        ingest: IngestSettings { max_bytes: MIB, ..IngestSettings::default() },
+        ..EngineSettings::default()
+    })
+    .await;
+    let admin = db.admin();
+    let mut target = IngestTarget::create("app", "made");
+    target.options.atomic = false;
+    let outcome = ingest(&admin, target, (0..4).map(|i| wide(i * 9_000..(i + 1) * 9_000)).collect()).await.unwrap();
+    assert!(outcome.created && outcome.parts > 1, "{outcome:?}");
+    assert_eq!(outcome.rows, 36_000);
+    assert_eq!(admin.value("SELECT count(DISTINCT id) FROM made").await, "36000");
+    admin.run("DROP TABLE made").await;
+    admin.run("CREATE SHARED TABLE made (id BIGINT PRIMARY KEY, body TEXT)").await;
+    assert_eq!(admin.value("SELECT count(*) FROM made").await, "0");
+}
+
+#[tokio::test]
+async fn a_row_that_no_statement_could_change_again_is_refused() {
+    let db = Db::with(EngineSettings { max_write_bytes: 2 * MIB, ..EngineSettings::default() }).await;
+    let admin = db.admin();
+    admin.run("CREATE SHARED TABLE notes (id BIGINT PRIMARY KEY, body TEXT)").await;
+    let (small, large) = ("x".repeat(MIB), "x".repeat(2 * MIB + 1));
+    let rows = |body: &str| batch(vec![("id", ints([1, 2])), ("body", texts(["short", body]))]);
+    let error = ingest(&admin, IngestTarget::append("app", "notes"), vec![rows(&large)]).await.unwrap_err();
+    assert_eq!((error.reason(), error.metadata()["row"].as_str()), (Reason::WriteTooLarge, "1"), "{error}");
+    assert_eq!(error.metadata()["limit"], "limits.max_write_bytes");
+    ingest(&admin, IngestTarget::append("app", "notes"), vec![rows(&small)]).await.unwrap();
+    admin.run("DELETE FROM notes").await;
+}

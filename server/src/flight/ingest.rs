@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow_flight::sql::{CommandStatementIngest, TableExistsOption, TableNotExistOption};
+use futures::{StreamExt, stream};
 use kalamdb_engine::{Engine, Error, IfExists, IfMissing, IngestOptions, IngestTarget, Reason};
+
+use tokio::time::Instant;
 
 use super::put::BatchStream;
 use crate::call::CallContext;
@@ -31,15 +34,26 @@ pub(super) struct IngestCall {
 pub(super) async fn ingest(call: IngestCall, schema: SchemaRef, batches: BatchStream) -> Result<u64, Error> {
     let IngestCall { engine, context, command, namespace, session_options } = call;
     let target = target(command, namespace, session_options)?;
-    let session = engine.session(context.caller);
-    let ingesting = session.ingest(target, schema, batches);
-    let outcome = match context.timeout {
-        None => ingesting.await,
-        Some(timeout) => tokio::time::timeout(timeout, ingesting)
-            .await
-            .unwrap_or_else(|_| Err(Error::new(Reason::StatementTimeout, "The ingest was stopped at its deadline."))),
+    let batches = match context.timeout {
+        None => batches,
+        Some(timeout) => until(Instant::now() + timeout, batches),
     };
-    outcome.map(|outcome| outcome.rows)
+    engine.session(context.caller).ingest(target, schema, batches).await.map(|outcome| outcome.rows)
+}
+
+/// Rows that end with an error at the deadline. What was handed to the committer by then is waited for: what has become of
+/// it is known when the call ends.
+fn until(deadline: Instant, batches: BatchStream) -> BatchStream {
+    Box::pin(stream::unfold(Some(batches), move |rest| async move {
+        let mut rest = rest?;
+        match tokio::time::timeout_at(deadline, rest.next()).await {
+            Ok(batch) => batch.map(|batch| (batch, Some(rest))),
+            Err(_) => {
+                let error = Error::new(Reason::StatementTimeout, "The ingest was stopped at its deadline.");
+                Some((Err(error), None))
+            }
+        }
+    }))
 }
 
 /// What the engine is asked for.

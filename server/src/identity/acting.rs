@@ -1,16 +1,12 @@
 //! Acting for another user: the header `x-user-id`, and who may be named in it.
 
-use std::sync::Arc;
-
 use base64::{
     Engine as _,
     alphabet::STANDARD,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use http::HeaderMap;
-use kalamdb_engine::{Caller, Error, Reason, Role, User, UserId, Users};
-
-use crate::config::UnknownUsers;
+use kalamdb_engine::{Caller, Error, Reason, Role, UserId};
 
 /// The user that a call acts for.
 pub(super) const USER_ID: &str = "x-user-id";
@@ -61,39 +57,4 @@ pub(super) fn may_name(caller: &Caller, user: &UserId) -> Result<(), Error> {
         ));
     }
     Ok(())
-}
-
-/// Checks that an authenticated caller may act for a user; answers the user if it is known here.
-///
-/// # Errors
-/// PERMISSION_DENIED, USER_NOT_FOUND.
-pub(super) fn may_act_for(
-    users: &Users,
-    unknown_users: UnknownUsers,
-    caller: &Caller,
-    user: &UserId,
-) -> Result<Option<Arc<User>>, Error> {
-    may_name(caller, user)?;
-    let denied = |message: String| Err(Error::new(Reason::PermissionDenied, message).with("user_id", user.as_str()));
-    match users.find(user)? {
-        Some(target) if target.disabled => {
-            denied(format!("User '{user}' is disabled; nobody can act for it.", user = user.as_str()))
-        }
-        Some(target) if target.role > caller.role => denied(format!(
-            "User '{}' has role {}, which is above the caller's role, {}: the caller cannot act for it.",
-            user.as_str(),
-            target.role,
-            caller.role
-        )),
-        Some(target) => Ok(Some(target)),
-        None if unknown_users == UnknownUsers::Accept => Ok(None),
-        None => {
-            let message = format!(
-                "User with user_id '{}' not found. x-user-id names users of this server only, unless \
-                 auth.unknown_users is accept.",
-                user.as_str()
-            );
-            Err(Error::new(Reason::UserNotFound, message).with("user_id", user.as_str()))
-        }
-    }
 }

@@ -141,6 +141,11 @@ impl PackedInserts {
         self.rows.get(row).map_or(&[], |row| &self.bytes[row.value as usize..][..row.value_len as usize])
     }
 
+    /// The place of the first row that has more bytes than that with its key.
+    pub fn first_larger_than(&self, bytes: usize) -> Option<usize> {
+        self.rows.iter().position(|row| row.key_len as usize + row.value_len as usize > bytes)
+    }
+
     /// Bytes of all keys and all values.
     pub(crate) fn key_and_value_bytes(&self) -> usize {
         self.rows.iter().map(|row| row.key_len as usize + row.value_len as usize).sum()

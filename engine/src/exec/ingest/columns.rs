@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::{
     array::{Array, ArrayRef, RecordBatch, new_empty_array},
-    datatypes::Schema,
+    datatypes::{DataType, Field, Schema},
 };
 use kalamdb_store::ids::UserId;
 
@@ -16,7 +16,7 @@ use crate::{
     exec::{StatementContext, assignment::default_column, scan::batch_of},
     sql::TableKind,
     types::SqlType,
-    values::{CastContext, cast_column},
+    values::cast_untrusted,
 };
 
 /// Where the values of a table's columns come from.
@@ -50,12 +50,13 @@ impl Columns {
     ///
     /// # Errors
     /// COLUMN_NOT_FOUND with the nearest name, INVALID_REQUEST for a column that is there twice, INVALID_VALUE with both
-    /// types for one of another type, NOT_NULL_VIOLATION for one that is missing and has no default; PERMISSION_DENIED for
-    /// rows of several users by who may write its own only.
+    /// types for one of another type, NOT_SUPPORTED for an Arrow type that is not taken, NOT_NULL_VIOLATION for one that is
+    /// missing and has no default; PERMISSION_DENIED for rows of several users by who may write its own only.
     pub(super) fn plan(table: &Arc<Table>, schema: &Schema, caller: &Caller) -> Result<Self> {
         let mut sources: Vec<Option<Source>> = vec![None; table.columns().len()];
         let mut owners = None;
         for (index, field) in schema.fields().iter().enumerate() {
+            check_encoding(field)?;
             let source = Source { index, sql_type: SqlType::from_field(field) };
             if field.name() == OWNER_COLUMN {
                 may_name_owners(table, caller)?;
@@ -148,7 +149,7 @@ impl Columns {
 
 fn cast(data: &RecordBatch, source: &Source, to: &SqlType, name: &str) -> Result<ArrayRef> {
     let values = data.columns().get(source.index).ok_or_else(|| Error::internal("a batch without a column"))?;
-    cast_column(values, &source.sql_type, to, name, CastContext::Expression)
+    cast_untrusted(values, &source.sql_type, to, name)
 }
 
 /// The error of a value, with the rows that were looked at.
@@ -165,16 +166,44 @@ fn set_once(place: &mut Option<Source>, source: Source, name: &str) -> Result<()
     Ok(())
 }
 
+/// Checks that a column is of an Arrow type that is taken.
+fn check_encoding(field: &Field) -> Result<()> {
+    if is_taken(field.data_type()) {
+        return Ok(());
+    }
+    let message = format!(
+        "Column \"{}\" is {}, which an ingest does not take. Convert it before it is sent.",
+        field.name().escape_debug(),
+        field.data_type()
+    );
+    Err(Error::new(Reason::NotSupported, message).with("column", field.name().as_str()))
+}
+
+/// Whether values of an Arrow type are taken. Of some types few bytes say any number of values, as they show parts of others
+/// again and again; of dictionaries that is so, too, but their values are short enough to be counted before.
+fn is_taken(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::ListView(_)
+        | DataType::LargeListView(_)
+        | DataType::RunEndEncoded(..)
+        | DataType::Union(..)
+        | DataType::Map(..) => false,
+        DataType::Dictionary(_, values) => {
+            !values.is_nested() && !matches!(**values, DataType::Dictionary(..)) && is_taken(values)
+        }
+        DataType::List(element) | DataType::LargeList(element) => is_taken(element.data_type()),
+        // A client says the sizes, which may be below zero.
+        DataType::FixedSizeList(element, size) => *size >= 0 && is_taken(element.data_type()),
+        DataType::FixedSizeBinary(size) => *size >= 0,
+        DataType::Struct(fields) => fields.iter().all(|field| is_taken(field.data_type())),
+        _ => true,
+    }
+}
+
 /// Checks that values of one type can be stored as another: what INSERT would convert from an expression.
-fn check_type(
-    data_type: &datafusion::arrow::datatypes::DataType,
-    from: &SqlType,
-    to: &SqlType,
-    name: &str,
-    table: &Table,
-) -> Result<()> {
+fn check_type(data_type: &DataType, from: &SqlType, to: &SqlType, name: &str, table: &Table) -> Result<()> {
     let none = new_empty_array(data_type);
-    if cast_column(&none, from, to, name, CastContext::Expression).is_ok() {
+    if cast_untrusted(&none, from, to, name).is_ok() {
         return Ok(());
     }
     let message = format!(
@@ -232,4 +261,53 @@ pub(super) fn owner_of(text: &str, row: u64) -> Result<UserId> {
         let message = format!("Row {row} of the data has a \"{OWNER_COLUMN}\" that no user can have: {error}.");
         Error::new(Reason::InvalidUserId, message).with("column", OWNER_COLUMN).with("row", row.to_string())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::datatypes::Fields;
+
+    use super::*;
+
+    fn item(data_type: DataType) -> Arc<Field> {
+        Arc::new(Field::new("item", data_type, true))
+    }
+
+    fn dictionary(values: DataType) -> DataType {
+        DataType::Dictionary(Box::new(DataType::Int32), Box::new(values))
+    }
+
+    #[test]
+    fn types_of_which_few_bytes_say_any_number_of_values_are_refused() {
+        let run_ends = Arc::new(Field::new("run_ends", DataType::Int32, false));
+        let refused = [
+            DataType::ListView(item(DataType::Int8)),
+            DataType::LargeListView(item(DataType::Utf8)),
+            DataType::RunEndEncoded(run_ends, item(DataType::Utf8)),
+            dictionary(DataType::List(item(DataType::Int8))),
+            dictionary(DataType::Struct(Fields::empty())),
+            dictionary(dictionary(DataType::Utf8)),
+            DataType::FixedSizeBinary(-1),
+            DataType::FixedSizeList(item(DataType::Int8), -1),
+        ];
+        for refused in refused {
+            let deep =
+                DataType::Struct(Fields::from(vec![Field::new("a", DataType::List(item(refused.clone())), true)]));
+            for data_type in [refused, deep] {
+                let error = check_encoding(&Field::new("c", data_type.clone(), true)).unwrap_err();
+                assert_eq!((error.reason(), error.metadata()["column"].as_str()), (Reason::NotSupported, "c"));
+                assert!(error.message().contains(&data_type.to_string()), "{error}");
+            }
+        }
+        for taken in [
+            DataType::Null,
+            DataType::Utf8View,
+            DataType::FixedSizeBinary(0),
+            DataType::FixedSizeList(item(DataType::Int8), 3),
+            DataType::LargeList(item(dictionary(DataType::Utf8))),
+            dictionary(DataType::Decimal256(76, 0)),
+        ] {
+            assert!(is_taken(&taken), "{taken}");
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! A table for rows that have none yet: its columns are those of the data.
 
+use std::collections::BTreeSet;
+
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use kalamdb_store::{
     commit::BulkRows,
@@ -13,7 +15,7 @@ use crate::{
     catalog::OWNER_COLUMN,
     engine::Shared,
     error::{Error, Reason, Result},
-    sql::{ColumnDefinition, CreateTable, Name, TableKind, TableName, TableScope},
+    sql::{ColumnDefinition, CreateTable, MAX_DECIMAL_DIGITS, MAX_TYPE_DEPTH, Name, TableKind, TableName, TableScope},
     types::SqlType,
 };
 
@@ -136,7 +138,51 @@ fn column_type(field: &Field, is_key: bool) -> Result<SqlType> {
             ),
         )
         .with("column", field.name().as_str())),
-        _ => Ok(SqlType::from_field(field)),
+        _ => {
+            let sql_type = SqlType::from_field(field);
+            check_declarable(&sql_type, 0, field.name())?;
+            Ok(sql_type)
+        }
+    }
+}
+
+/// Checks that a type of Arrow is one that CREATE TABLE could name: others cannot be stored in segments.
+fn check_declarable(sql_type: &SqlType, depth: usize, column: &str) -> Result<()> {
+    let refused = |what: &str| {
+        let message = format!("Column \"{}\" {what}. Convert it before it is sent.", column.escape_debug());
+        Err(Error::new(Reason::NotSupported, message).with("column", column))
+    };
+    if depth > MAX_TYPE_DEPTH {
+        return refused(&format!("has more than {MAX_TYPE_DEPTH} lists and structs inside one another"));
+    }
+    match sql_type {
+        SqlType::Null => refused("has lists or structs of nulls only, so that their type cannot be told"),
+        SqlType::Decimal { precision, scale } => {
+            let digits = i64::from(*precision);
+            let is_declarable =
+                (1..=MAX_DECIMAL_DIGITS).contains(&u64::from(*precision)) && (0..=digits).contains(&i64::from(*scale));
+            if is_declarable {
+                return Ok(());
+            }
+            refused(&format!(
+                "is DECIMAL({precision}, {scale}); it has 1 to {MAX_DECIMAL_DIGITS} digits, of which 0 to all after the point"
+            ))
+        }
+        SqlType::List(element) => check_declarable(element, depth + 1, column),
+        SqlType::Struct(fields) => {
+            if fields.is_empty() {
+                return refused("is a struct without fields");
+            }
+            let mut names = BTreeSet::new();
+            for field in fields {
+                if !names.insert(field.name.as_str()) {
+                    return refused(&format!("is a struct with two fields {}", field.name.escape_debug()));
+                }
+                check_declarable(&field.sql_type, depth + 1, column)?;
+            }
+            Ok(())
+        }
+        _ => Ok(()),
     }
 }
 

@@ -19,6 +19,7 @@
 //! | [`part`] | what goes into one commit, by partition and key |
 //! | [`existing`] | keys that are there already |
 //! | [`create`] | the table for rows that have none yet |
+//! | [`size`] | how large values are, written out |
 //! | [`memory`] | bounds of what all ingests hold together |
 
 mod columns;
@@ -28,7 +29,9 @@ mod lot;
 mod memory;
 mod part;
 mod run;
+mod size;
 mod target;
 
 pub(crate) use memory::IngestMemory;
+pub use size::value_bytes;
 pub use target::{IfExists, IfMissing, IngestOptions, IngestOutcome, IngestTarget};

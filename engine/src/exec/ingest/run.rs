@@ -6,15 +6,15 @@ use datafusion::arrow::{array::RecordBatch, datatypes::SchemaRef};
 use futures::{Stream, StreamExt, stream::FuturesOrdered};
 use kalamdb_store::{
     codec::PrimaryKey,
-    commit::{CommitError, PreparedCommit, Unique},
-    ids::{CommitSeq, Owner},
+    commit::{CommitError, Committed, PreparedCommit, Unique},
+    ids::{CommitSeq, Owner, TableId},
 };
 
 use super::{
     columns::Columns,
     create,
     existing::{self, Existing},
-    lot::{EncodedLot, Encoder, Gathering, Lot, check_schema},
+    lot::{EncodedLot, Encoder, Gathering, Lot, bytes_of, check_schema, row_too_large},
     memory::Held,
     part::{Finished, Part, whose},
     target::{IfExists, IfMissing, IngestOutcome, IngestTarget},
@@ -243,7 +243,11 @@ impl Ingest {
 
     /// Rows that are to be encoded, with their numbers and generated keys.
     fn lot(&self, batches: Vec<RecordBatch>, received: &mut u64) -> Result<Lot> {
-        let rows = batches.iter().map(RecordBatch::num_rows).sum();
+        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        // Before it is in memory once more.
+        if rows == 1 && batches.iter().map(bytes_of).sum::<usize>() > self.shared.settings.max_write_bytes {
+            return Err(row_too_large(*received, self.shared.settings.max_write_bytes));
+        }
         let keys = self.encoder.columns.keys_for(&self.shared, &self.context, rows)?;
         let first_row = *received;
         *received += rows as u64;
@@ -275,7 +279,14 @@ impl Ingest {
         if let Some(statement) = self.create.take() {
             return self.create(statement, finished, rows, outcome).await;
         }
+        self.commit_finished(finished, rows)
+    }
+
+    /// Begins to commit a part to the table that is there.
+    fn commit_finished(&mut self, finished: Finished, rows: u64) -> Result<()> {
         let used = self.still_allowed()?;
+        // Rows of an ingest that made its table were encoded before it had an id.
+        finished.rows.set_table(used.table.id());
         let (shared, context) = (Arc::clone(&self.shared), Arc::clone(&self.context));
         let committing = committed(Arc::clone(&shared), context, used.table, finished, rows);
         let committing = shared.runtime.spawn(committing);
@@ -303,7 +314,12 @@ impl Ingest {
         let bulk = (rows > 0).then(|| bulk.clone());
         let (namespace, began_at) = (&self.target.namespace, self.context.began_at);
         let creating = create::create(&self.shared, &self.context.caller, &statement, namespace, bulk, began_at);
-        let (id, commit_seq) = creating.await?;
+        let (id, commit_seq) = match creating.await {
+            Err(error) if error.reason() == Reason::TableExists && self.target.if_exists == IfExists::Append => {
+                return self.append_to_new(finished, rows).await;
+            }
+            created => created?,
+        };
         outcome.created = true;
         outcome.commit_seq = Some(commit_seq);
         if rows > 0 {
@@ -318,6 +334,18 @@ impl Ingest {
         }
         self.used = Some(used);
         Ok(())
+    }
+
+    /// Begins to commit rows that were prepared for a table that somebody else has made meanwhile: several clients may begin
+    /// with one table together.
+    async fn append_to_new(&mut self, finished: Finished, rows: u64) -> Result<()> {
+        let context = self.shared.context(self.context.caller.clone());
+        let used = used_table(&context, &table_name(&self.target))?;
+        if used.rule.is_some() || !used.table.stores_rows_as(self.encoder.columns.table()) {
+            return Err(changed(&used.table));
+        }
+        self.used = Some(used);
+        if rows == 0 { Ok(()) } else { self.commit_finished(finished, rows) }
     }
 
     /// The table, if the caller may still write these rows to it: between the first batch and a commit there can be
@@ -391,11 +419,8 @@ async fn committed(
             began_at: Some(context.began_at),
             ..PreparedCommit::default()
         };
-        match shared.committer.commit(prepared).await {
-            Ok(committed) => {
-                shared.jobs.rows_written(table.id(), rows);
-                return Ok(Done { rows, commit_seq: committed.commit_seq });
-            }
+        match commit(&shared, table.id(), prepared, rows).await? {
+            Ok(committed) => return Ok(Done { rows, commit_seq: committed.commit_seq }),
             Err(CommitError::SegmentsChanged { .. } | CommitError::LogTrimmed { .. }) => {}
             Err(CommitError::KeyExists { change }) => {
                 return Err(match finished.row(change) {
@@ -407,6 +432,28 @@ async fn committed(
         }
     }
     Err(from_commit(CommitError::VersionChanged { change: 0 }))
+}
+
+/// Commits; also if the client goes away meanwhile: once the committer has the rows, what follows a commit has to follow.
+async fn commit(
+    shared: &Arc<Shared>,
+    table: TableId,
+    prepared: PreparedCommit,
+    rows: u64,
+) -> Result<Result<Committed, CommitError>> {
+    let shared = Arc::clone(shared);
+    let committing = shared.runtime.handle().clone().spawn(async move {
+        let outcome = shared.committer.commit(prepared).await;
+        if outcome.is_ok() {
+            shared.jobs.rows_written(table, rows);
+        }
+        outcome
+    });
+    match committing.await {
+        Ok(outcome) => Ok(outcome),
+        Err(error) if error.is_cancelled() => Ok(Err(CommitError::Closed)),
+        Err(error) => Err(Error::internal(error)),
+    }
 }
 
 impl Finished {
