@@ -14,7 +14,7 @@ use datafusion::{
     },
     execution::SessionState,
     logical_expr::{Expr, LogicalPlan, lit, utils::conjunction},
-    physical_plan::execute_stream,
+    physical_plan::{ExecutionPlan, execute_stream, execution_plan::EmissionType},
     sql::{
         planner::SqlToRel,
         sqlparser::ast::{self, Visit, VisitMut, Visitor, VisitorMut},
@@ -224,9 +224,12 @@ async fn send_batches(
     sender: &mpsc::Sender<Result<RecordBatch>>,
 ) -> Result<()> {
     let plan = bind_parameters(plan, &Bindings::new(values, context.now_us, context.caller.effective_user()))?;
-    let session = StatementSession::new(template, context, environment);
+    let mut session = StatementSession::new(template, context, environment);
     let physical =
         datafusion::catalog::Session::create_physical_plan(&session, &plan).await.map_err(from_datafusion)?;
+    if passes_rows_on(physical.as_ref()) {
+        session.pass_rows_on();
+    }
     let tasks = datafusion::catalog::Session::task_ctx(&session);
     let mut stream = execute_stream(physical, tasks).map_err(from_datafusion)?;
     while let Some(batch) = stream.next().await {
@@ -239,6 +242,12 @@ async fn send_batches(
         }
     }
     Ok(())
+}
+
+/// Whether a plan gathers no rows: they go from its scans to whoever reads them, batch by batch.
+fn passes_rows_on(plan: &dyn ExecutionPlan) -> bool {
+    plan.properties().emission_type == EmissionType::Incremental
+        && plan.children().into_iter().all(|child| passes_rows_on(child.as_ref()))
 }
 
 /// The same batch, its columns named as those of `schema`.

@@ -23,6 +23,7 @@ use crate::{
     exec::{
         memory::{QueryMemory, TotalMemory},
         sorted_tiers::SortedTiers,
+        statement_session::PassingOn,
         yielding::YieldingJoins,
     },
     functions,
@@ -170,7 +171,7 @@ pub(crate) fn template_state(settings: &EngineSettings, ids: &Arc<IdSource>) -> 
     // Each sort keeps this much for merging what it spilled; the default of 10 MB would not leave a small query any.
     options.execution.sort_spill_reservation_bytes = settings.query_memory_bytes / (8 * threads(settings));
     let state = SessionStateBuilder::new()
-        .with_config(config)
+        .with_config(PassingOn::beside(config))
         .with_default_features()
         .with_scalar_functions(functions::scalar_functions(ids))
         .with_aggregate_functions(functions::aggregate_functions())

@@ -22,6 +22,21 @@ use datafusion::{
 
 use crate::exec::StatementContext;
 
+/// Rows of a batch that is only passed on. Several batches of each scan are on their way at a time, so that their size is the
+/// memory of a reader; what is computed from them gains nothing by larger ones.
+const PASSED_ON_ROWS: usize = 2_048;
+
+/// The template's settings for plans that only pass rows on, made once: each statement shares them.
+pub(crate) struct PassingOn(SessionConfig);
+
+impl PassingOn {
+    /// A template's settings with these beside.
+    pub(crate) fn beside(config: SessionConfig) -> SessionConfig {
+        let passing_on = Self(config.clone().with_batch_size(PASSED_ON_ROWS));
+        config.with_extension(Arc::new(passing_on))
+    }
+}
+
 /// The session of one statement.
 pub(crate) struct StatementSession {
     template: Arc<SessionState>,
@@ -33,6 +48,14 @@ impl StatementSession {
     pub(crate) fn new(template: Arc<SessionState>, context: Arc<StatementContext>, runtime: Arc<RuntimeEnv>) -> Self {
         let config = template.config().clone().with_extension(context);
         Self { template, config, runtime }
+    }
+
+    /// From here on batches are as large as is good for a plan that only passes rows on.
+    pub(crate) fn pass_rows_on(&mut self) {
+        let context = self.config.get_extension::<StatementContext>();
+        if let (Some(passing_on), Some(context)) = (self.config.get_extension::<PassingOn>(), context) {
+            self.config = passing_on.0.clone().with_extension(context);
+        }
     }
 }
 
