@@ -3,7 +3,7 @@
 use crate::{
     access::StatementKind,
     admin_api::JobHandle,
-    audit::Act,
+    audit::{Act, audited},
     error::Result,
     exec::backup,
     jobs::{BackupInfo, BackupMode},
@@ -44,7 +44,8 @@ impl Session {
     /// # Errors
     /// PERMISSION_DENIED for roles below dba, BACKUP_NOT_FOUND, PATH_NOT_ALLOWED, STORAGE_NOT_FOUND, those of the place.
     pub async fn backups(&self, uri: &str) -> Result<Vec<BackupInfo>> {
-        backup::show_backups(self.shared(), self.caller(), uri).await
+        let showing = backup::show_backups(self.shared(), self.caller(), uri);
+        audited(self.shared(), self.caller(), Act::new(StatementKind::ShowBackup, uri), showing).await
     }
 }
 

@@ -29,7 +29,7 @@ use crate::{
         Caches, ColdTables, ColdTier, ConflictTurns, HotImages, IngestMemory, LogPins, MarkCache, QueryRuntime,
         Services, SnapshotRegistry, SnapshotSource, StatementContext, corrupt, from_store, template_state,
     },
-    ids::IdSource,
+    ids::{IdSource, MARK_KEY},
     jobs::{Expiry, JobHooks, JobParts, Jobs, LogRetention, LogRetentionParts, NoHooks},
     live::{LiveCounters, LiveHub},
     session::Session,
@@ -146,6 +146,10 @@ impl Engine {
             let last = last.try_into().map_err(|_| corrupt("the last segment id"))?;
             ids.resume_after(i64::from_be_bytes(last));
         }
+        if let Some(mark) = backend.get(Keyspace::System, MARK_KEY).map_err(from_store)? {
+            let mark = mark.try_into().map_err(|_| corrupt("the mark of ids"))?;
+            ids.resume_after(i64::from_be_bytes(mark));
+        }
         let template = Arc::new(template_state(&settings, &ids)?);
         let catalog = Catalog::load(
             backend.snapshot().as_ref(),
@@ -176,6 +180,8 @@ impl Engine {
             write_grace: write_grace(&settings),
         };
         let jobs = Arc::new(Jobs::open(parts, &settings.flush)?);
+        // From here on ids can be handed out.
+        keep_id_mark(backend.as_ref(), &ids);
         let runtime = QueryRuntime::new(&settings, spill_dir(&settings, data_dir.as_ref())?)?;
         let live = LiveHub::start(
             settings.live.clone(),
@@ -408,6 +414,16 @@ fn database_id(backend: &dyn StorageBackend, env: &dyn Env) -> Result<u64> {
     let id = env.random_u64();
     backend.put(Keyspace::System, DATABASE_ID_KEY, &id.to_le_bytes(), Durability::Sync).map_err(from_store)?;
     Ok(id)
+}
+
+/// Puts a mark in the store for ids that go on ahead of the clock, before there are any.
+fn keep_id_mark(backend: &dyn StorageBackend, ids: &IdSource) {
+    let Some(mark) = ids.due_mark() else { return };
+    match backend.put(Keyspace::System, MARK_KEY, &mark.to_be_bytes(), Durability::Sync) {
+        Ok(()) => ids.marked(mark),
+        // No reason not to start: it is tried again, and where nothing can be written, ids are of little use.
+        Err(error) => tracing::warn!(%error, "the ids that are ahead of the clock cannot be noted now"),
+    }
 }
 
 fn storage_parts(

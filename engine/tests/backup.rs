@@ -3,17 +3,23 @@
 
 mod content;
 mod damage;
+mod ids;
 mod interrupted;
+mod meanwhile;
 mod places;
 mod refusals;
 mod under_load;
 
 use std::{
+    collections::{HashMap, HashSet},
     fs,
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
-use kalamdb_engine::{EngineSettings, StorageSettings};
+use kalamdb_engine::{EngineSettings, JobHooks, JobStep, StorageSettings};
+use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use crate::harness::{Answer, Client, Db, small};
@@ -51,6 +57,76 @@ impl Place {
     pub(crate) async fn open_other(&self) -> Db {
         let storage = StorageSettings::Directory(self.temp.path().join("other"));
         Db::with(EngineSettings { storage, ..self.settings() }).await
+    }
+}
+
+/// How long a test waits for what must come.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// What is done at each step, as a test has set it.
+#[derive(Debug, Default)]
+pub(crate) struct Steps {
+    acts: Mutex<HashMap<JobStep, Act>>,
+    standing: Mutex<HashSet<JobStep>>,
+}
+
+/// What is done at a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Act {
+    Fail,
+    /// It stands still until something else is to be done.
+    Wait,
+}
+
+impl Steps {
+    pub(crate) fn set(&self, step: JobStep, act: Act) {
+        self.acts.lock().insert(step, act);
+    }
+
+    pub(crate) fn pass(&self, step: JobStep) {
+        self.acts.lock().remove(&step);
+    }
+
+    /// Waits until a job stands at a step.
+    pub(crate) async fn until_standing(&self, step: JobStep) {
+        until(&format!("a job stands at {step:?}"), true, async || self.standing.lock().contains(&step)).await;
+    }
+
+    fn act(&self, step: JobStep) -> Option<Act> {
+        self.acts.lock().get(&step).copied()
+    }
+}
+
+impl JobHooks for Steps {
+    fn reached(&self, step: JobStep) -> Result<(), String> {
+        if self.act(step) == Some(Act::Wait) {
+            self.standing.lock().insert(step);
+            // Other tasks of the thread go on.
+            tokio::task::block_in_place(|| {
+                let end = Instant::now() + LIMIT;
+                while self.act(step) == Some(Act::Wait) && Instant::now() < end {
+                    thread::sleep(Duration::from_millis(2));
+                }
+            });
+            self.standing.lock().remove(&step);
+        }
+        match self.act(step) {
+            Some(Act::Fail) => Err("as the test wants".to_owned()),
+            Some(Act::Wait) | None => Ok(()),
+        }
+    }
+}
+
+/// Waits until something is as it should be.
+pub(crate) async fn until<T: PartialEq + std::fmt::Debug>(what: &str, expected: T, mut now: impl AsyncFnMut() -> T) {
+    let end = Instant::now() + LIMIT;
+    loop {
+        let is = now().await;
+        if is == expected {
+            return;
+        }
+        assert!(Instant::now() < end, "{what}\nis       {is:?}\nexpected {expected:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

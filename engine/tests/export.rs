@@ -16,7 +16,7 @@ use kalamdb_engine::{
     EngineSettings, ExportFormat, ExportRequest, JobHooks, JobStatus, JobStep, JobType, NoHooks, Reason, Role,
     StorageSettings,
 };
-use kalamdb_store::segment::restore_column;
+use kalamdb_store::{data_dir::free_bytes, segment::restore_column};
 use tempfile::TempDir;
 
 use self::target::{Fault, Faults, Hooks, Step};
@@ -326,6 +326,15 @@ async fn a_disk_that_is_nearly_full_is_left_alone() {
     let error = db.admin().fails(Reason::DiskFull, "EXPORT FROM (SELECT 1) TO 'x.csv'").await;
     assert!(error.message().contains("storage.min_free_disk_mb"), "{error}");
     assert_eq!(files(out.path()), Vec::<String>::new());
+
+    // With just what must be free, the next write of anybody would be refused.
+    let free = free_bytes(out.path()).unwrap();
+    let export_roots = vec![out.path().to_path_buf()];
+    let settings = EngineSettings { export_roots, min_free_disk_bytes: free / 3 * 2, ..EngineSettings::default() };
+    let db = Db::with(settings.clone()).await;
+    db.admin().fails(Reason::DiskFull, "EXPORT FROM (SELECT 1) TO 'x.csv'").await;
+    let db = Db::with(EngineSettings { min_free_disk_bytes: free / 4, ..settings }).await;
+    db.admin().run("EXPORT FROM (SELECT 1) TO 'x.csv'").await;
 }
 
 #[tokio::test]
@@ -364,7 +373,7 @@ async fn an_engine_that_closes_ends_its_exports() {
     let (mut place, faults) = Place::faulty().await;
     let admin = place.db.admin();
     faults.set(Step::Part, Fault::Hold);
-    let large = "EXPORT FROM (SELECT value, repeat('x', 40) AS x FROM generate_series(1, 200000)) TO 'x.csv'";
+    let large = "EXPORT FROM (SELECT value, repeat('x', 40) AS x FROM generate_series(1, 1000000)) TO 'x.csv'";
     let exporting = tokio::spawn(async move { admin.try_run(large).await.unwrap_err().reason() });
     faults.until_held(1).await;
     let engine = Arc::clone(place.db.engine());
@@ -459,19 +468,56 @@ fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
+/// Settings of a database in `folder` that may have storages with credentials.
+fn with_storages(folder: &Path) -> EngineSettings {
+    let key = kalamdb_engine::SecretKey::from_base64("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap();
+    EngineSettings {
+        storage: StorageSettings::Directory(folder.to_path_buf()),
+        storage_request_timeout_s: 20,
+        storage_max_retries: 0,
+        storage_secret_key: Some(key),
+        ..small()
+    }
+}
+
+/// An upload in parts that is completed takes the place of whatever is there: there is never a second one.
+#[tokio::test]
+async fn an_object_is_written_by_one_export_at_a_time() {
+    let s3 = FakeS3::start("one");
+    let (data, faults) = (tempfile::tempdir().unwrap(), Faults::new());
+    let db = Db::with_hooks(with_storages(data.path()), Arc::new(Hooks(Arc::clone(&faults)))).await;
+    let admin = db.admin();
+    let credentials = s3.credentials("one", "secret");
+    admin.run(format!("CREATE STORAGE cold TYPE S3 URI 's3://bucket/base' CREDENTIALS '{credentials}'")).await;
+    let large = |x: &str| format!("(SELECT value, repeat('{x}', 100) AS x FROM generate_series(1, 200000))");
+    faults.set(Step::Part, Fault::Hold);
+    let first = tokio::spawn({
+        let (admin, from) = (admin.clone(), large("a"));
+        async move { admin.try_run(format!("EXPORT FROM {from} TO 's3://bucket/base/out.csv'")).await }
+    });
+    faults.until_held(1).await;
+    for from in [large("b"), "(SELECT 1)".to_owned()] {
+        let sql = format!("EXPORT FROM {from} TO 's3a://bucket/base/out.csv'");
+        let error = admin.fails(Reason::FileExists, sql).await;
+        assert!(error.message().contains("Another export"), "{error}");
+    }
+    faults.none();
+    let first = first.await.unwrap().unwrap();
+    assert_eq!(first.row_count, 200_000);
+    let object = s3.object("base/out.csv").unwrap();
+    assert!(!object.contains(&b'b'), "of the first alone");
+    assert_eq!(s3.uploads(), (1, 0));
+    // Others are free, and so is this one again, but for the file that is there.
+    let error = admin.fails(Reason::FileExists, "EXPORT FROM (SELECT 1) TO 's3://bucket/base/out.csv'").await;
+    assert!(error.message().contains("already"), "{error}");
+    admin.run("EXPORT FROM (SELECT 1) TO 's3://bucket/base/other.csv'").await;
+}
+
 #[tokio::test]
 async fn an_object_store_has_the_object_when_it_is_whole() {
     let s3 = FakeS3::start("one");
     let data = tempfile::tempdir().unwrap();
-    let mut settings = EngineSettings {
-        storage: StorageSettings::Directory(data.path().to_path_buf()),
-        storage_request_timeout_s: 20,
-        storage_max_retries: 0,
-        ..small()
-    };
-    let key = kalamdb_engine::SecretKey::from_base64("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap();
-    settings.storage_secret_key = Some(key);
-    let db = Db::with(settings).await;
+    let db = Db::with(with_storages(data.path())).await;
     let admin = db.admin();
     let credentials = s3.credentials("one", "secret");
     admin.run(format!("CREATE STORAGE cold TYPE S3 URI 's3://bucket/base' CREDENTIALS '{credentials}'")).await;

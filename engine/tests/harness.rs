@@ -1,6 +1,9 @@
 //! An engine to test, callers of it, and rows as texts that can be compared.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use arrow::{
     array::RecordBatch,
@@ -62,6 +65,11 @@ impl Db {
     /// How much of the disk must be free, from the next [`Db::reopen`] on.
     pub(crate) fn set_min_free_disk_bytes(&mut self, bytes: u64) {
         self.settings.min_free_disk_bytes = bytes;
+    }
+
+    /// Where backups may be, from the next [`Db::reopen`] on.
+    pub(crate) fn set_backup_roots(&mut self, roots: Vec<PathBuf>) {
+        self.settings.backup_roots = roots;
     }
 
     fn open(&mut self) {

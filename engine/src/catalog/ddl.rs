@@ -335,7 +335,7 @@ impl Catalog {
 
     /// Creates a namespace with tables whose ids were [reserved](Catalog::reserve_tables) and whose rows are there. All of
     /// it is visible from one commit on, which is after commit `after`. `batch` is added to it. False: the namespace
-    /// exists.
+    /// exists. `check` is asked whether what the tables need is still there, while nothing else changes the catalog.
     pub(crate) async fn restore_namespace(
         &self,
         name: &NamespaceName,
@@ -343,11 +343,13 @@ impl Catalog {
         tables: Vec<TableRecord>,
         batch: WriteBatch,
         after: CommitSeq,
+        check: impl FnOnce() -> Result<()>,
     ) -> Result<bool> {
         let mut change = self.begin().await;
         if change.state.namespaces.contains_key(name) {
             return Ok(false);
         }
+        check()?;
         let id = NamespaceId::new(change.state.next_namespace_id);
         change.state.next_namespace_id += 1;
         let namespace = Namespace { id, name: name.clone(), created_at_us: self.inner.env.now_us(), options };

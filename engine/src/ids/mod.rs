@@ -38,6 +38,15 @@ const MAX_AHEAD_MS: u64 = 250;
 /// A clock beyond this (in the year 2093) reads as this, so that the 41 bits of an id's time never overflow.
 const MAX_CLOCK_MS: u64 = (1 << 41) - (1 << 31);
 
+/// Ids beyond this one are none that a clock led to.
+pub(crate) const MAX_SNOWFLAKE: i64 = (MAX_CLOCK_MS << (NODE_BITS + SEQUENCE_BITS)) as i64;
+
+/// Where the [mark](IdSource::due_mark) is kept, in keyspace `system`: an i64, big endian.
+pub(crate) const MARK_KEY: &[u8] = b"ids/mark";
+
+/// How far beyond the ids that were handed out a mark is: 40 million ids.
+const MARK_MS: u64 = 10_000;
+
 /// Hands out identifiers, without locks, to any number of threads. One per process.
 ///
 /// Snowflake ids are positive 63-bit numbers that grow with every call:
@@ -53,9 +62,11 @@ const MAX_CLOCK_MS: u64 = (1 << 41) - (1 << 31);
 ///   callers wait for the clock, so that the lasting rate is 4096 a millisecond.
 /// * When the clock steps back, ids go on from the last one; nothing waits and nothing repeats in this process.
 /// * After a restart no id repeats although none is remembered: the ids of the process before were at most 250 ms
-///   ahead of the clock, and those of the new one start beyond that. Only when the clock is set back *and* the
-///   server is restarted before it has caught up can an id come a second time; who must set a clock back that far should
-///   keep the server down until the old time has passed.
+///   ahead of the clock, and those of the new one start beyond that.
+/// * Ids that are further ahead, because the clock stepped back or a backup has them from a server whose clock was ahead,
+///   are below a mark in the store, which is moved on before they come near it. A new process starts beyond it. Only a
+///   clock that is set back while the server is down, or in the second before it is killed, can make an id come a second
+///   time; who must set a clock back should keep the server down until the old time has passed.
 ///
 /// UUIDs (version 7) and ULIDs start with the time as well and grow with every call, in this process; at least 62
 /// random bits keep them apart from those of other processes, whatever their clocks say.
@@ -78,6 +89,8 @@ pub struct IdSource {
     latest_clock_ms: AtomicU64,
     /// The time at which the clock was found standing still; waiting for it would be in vain.
     standing_clock_ms: AtomicU64,
+    /// The time of the last mark that is in the store.
+    marked_ms: AtomicU64,
     uuids: Ticker,
     ulids: Ticker,
 }
@@ -101,6 +114,7 @@ impl IdSource {
             snowflakes: Ticker::new((start_ms + MAX_AHEAD_MS + 1) << SEQUENCE_BITS),
             latest_clock_ms: AtomicU64::new(start_ms),
             standing_clock_ms: AtomicU64::new(u64::MAX),
+            marked_ms: AtomicU64::new(0),
             uuids: Ticker::new(0),
             ulids: Ticker::new(0),
         })
@@ -109,10 +123,27 @@ impl IdSource {
     /// Makes every snowflake id from now on greater than one that is known to be taken, even if the clock was set back
     /// since.
     pub fn resume_after(&self, taken: i64) {
-        let at_ms = taken.cast_unsigned() >> (NODE_BITS + SEQUENCE_BITS);
+        let at_ms = time_ms(taken);
         self.snowflakes.claim((at_ms + 1) << SEQUENCE_BITS, 0);
         // Seen from here the clock stepped back, so nobody waits for it.
         self.latest_clock_ms.fetch_max(at_ms, Ordering::Relaxed);
+    }
+
+    /// A mark that is to be put in the store, after which a later process [resumes](IdSource::resume_after): all
+    /// snowflake ids up to now are less, and many to come. `None` while none is needed, as the clock tells enough, or
+    /// the mark that is there.
+    pub(crate) fn due_mark(&self) -> Option<i64> {
+        let next_ms = self.snowflakes.next() >> SEQUENCE_BITS;
+        // Small steps of the clock are waited for, and over before a new process hands out its first id.
+        let is_ahead = next_ms > clock_ms(self.env.now_us()) + 2 * MAX_AHEAD_MS;
+        // By then half of what the last one left room for is used up.
+        let is_due = is_ahead && next_ms + MARK_MS / 2 > self.marked_ms.load(Ordering::Relaxed);
+        is_due.then(|| first_at(next_ms + MARK_MS))
+    }
+
+    /// Notes that a mark is in the store, durably.
+    pub(crate) fn marked(&self, mark: i64) {
+        self.marked_ms.fetch_max(time_ms(mark), Ordering::Relaxed);
     }
 
     /// The source of time and randomness.
@@ -216,6 +247,27 @@ impl IdSource {
         }
         Some((now_ms + MAX_AHEAD_MS + 1) << SEQUENCE_BITS)
     }
+}
+
+/// The time in a snowflake id, in microseconds since 1970-01-01T00:00:00Z.
+pub(crate) fn snowflake_time_us(id: i64) -> i64 {
+    let ms = i64::try_from(time_ms(id)).unwrap_or(i64::MAX);
+    ms.saturating_add(SNOWFLAKE_EPOCH_MS).saturating_mul(1_000)
+}
+
+/// A snowflake id of the last millisecond that ids can have while a clock is at `now_us`, unless it was set back.
+pub(crate) fn last_snowflake_at(now_us: i64) -> i64 {
+    first_at(clock_ms(now_us) + MAX_AHEAD_MS)
+}
+
+/// Milliseconds from [`SNOWFLAKE_EPOCH_MS`] to the time in a snowflake id.
+fn time_ms(id: i64) -> u64 {
+    id.cast_unsigned() >> (NODE_BITS + SEQUENCE_BITS)
+}
+
+/// The first snowflake id of a millisecond, of node 0.
+fn first_at(ms: u64) -> i64 {
+    (ms << (NODE_BITS + SEQUENCE_BITS)).cast_signed() & i64::MAX
 }
 
 /// Milliseconds since [`SNOWFLAKE_EPOCH_MS`]; 0 before it.

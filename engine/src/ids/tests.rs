@@ -57,6 +57,47 @@ fn ids_go_on_after_one_that_is_taken() {
 }
 
 #[test]
+fn a_mark_is_due_while_ids_are_ahead_of_the_clock() {
+    let (env, ids) = fixed(1);
+    assert_eq!(ids.due_mark(), None);
+    ids.snowflakes(10_000);
+    assert_eq!(ids.due_mark(), None, "a burst is not ahead");
+    let minute_later = last_snowflake_at(NOW_US + 60_000_000);
+    ids.resume_after(minute_later);
+    let mark = ids.due_mark().expect("a mark");
+    assert!(ids.snowflake() > minute_later && ids.snowflake() < mark);
+    assert_eq!(ids.due_mark(), Some(mark), "until it is in the store");
+    ids.marked(mark);
+    assert_eq!(ids.due_mark(), None);
+    // Whatever was handed out by then, a later process goes on beyond it, and so does the one after that.
+    let last = ids.snowflakes(100_000)[99_999];
+    let mut mark = mark;
+    for _ in 0..3 {
+        let (_, later) = fixed(1);
+        later.resume_after(mark);
+        assert!(later.snowflake() > last);
+        let next = later.due_mark().expect("a mark");
+        assert!(next > mark && next > later.snowflakes(100_000)[99_999]);
+        mark = next;
+    }
+    // Before ids come near it there is another.
+    ids.resume_after(first_at(time_ms(ids.snowflake()) + MARK_MS / 2 + 1));
+    assert!(ids.due_mark().is_some_and(|next| next > first_at(time_ms(minute_later) + MARK_MS)));
+    env.advance_us(600_000_000);
+    assert_eq!(ids.due_mark(), None, "the clock has caught up");
+}
+
+#[test]
+fn times_of_ids() {
+    let (_env, ids) = fixed(1);
+    assert_eq!(snowflake_time_us(ids.snowflake()), (NOW_US / 1000 + 251) * 1000);
+    assert!(last_snowflake_at(NOW_US) < ids.snowflake());
+    assert_eq!(snowflake_time_us(last_snowflake_at(NOW_US)), (NOW_US / 1000 + 250) * 1000);
+    assert!(snowflake_time_us(-1) > snowflake_time_us(i64::MAX));
+    assert!(last_snowflake_at(i64::MAX) > MAX_SNOWFLAKE, "no clock leads there");
+}
+
+#[test]
 fn node_ids_are_checked() {
     let env: Arc<dyn Env> = Arc::new(SystemEnv);
     assert!(IdSource::new(Arc::clone(&env), MAX_NODE_ID).is_ok());

@@ -14,6 +14,11 @@ impl Ticker {
         Self { next: AtomicU64::new(next) }
     }
 
+    /// The smallest number that was not handed out.
+    pub(super) fn next(&self) -> u64 {
+        self.next.load(Ordering::Relaxed)
+    }
+
     /// Takes `count` consecutive numbers, none below `floor`; returns the first.
     pub(super) fn claim(&self, floor: u64, count: u64) -> u64 {
         let mut next = self.next.load(Ordering::Relaxed);

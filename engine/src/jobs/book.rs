@@ -23,12 +23,14 @@ use crate::{
     exec::{corrupt, from_store},
     jobs::{
         live::{LiveJob, Outcome},
-        record::{JobId, JobRecord, JobStatus},
+        record::{JobId, JobRecord, JobStatus, JobType},
     },
 };
 
 /// The most records kept; the oldest ones go first.
 const MAX_RECORDS: usize = 10_000;
+/// The most records of exports. Anybody can ask for one, and nobody is to wash away what operators look for.
+const MAX_EXPORT_RECORDS: usize = 1_000;
 
 const JOBS: &[u8] = b"job/";
 const LAST_FLUSHES: &[u8] = b"flush/last/";
@@ -43,8 +45,43 @@ pub(super) struct JobBook {
 #[derive(Debug, Default)]
 struct State {
     live: BTreeMap<JobId, Arc<LiveJob>>,
-    ended: BTreeMap<JobId, Arc<JobRecord>>,
+    /// The records of jobs that ended, but for exports.
+    ended: Shelf,
+    ended_exports: Shelf,
     last_flushes_us: HashMap<TableId, i64>,
+}
+
+/// Records, the oldest first.
+type Shelf = BTreeMap<JobId, Arc<JobRecord>>;
+
+impl State {
+    /// Where the records of such jobs are, and how many there may be.
+    fn shelf(&mut self, job_type: JobType) -> (&mut Shelf, usize) {
+        match job_type {
+            JobType::Export => (&mut self.ended_exports, MAX_EXPORT_RECORDS),
+            JobType::Flush | JobType::Compaction | JobType::Sweep | JobType::Backup | JobType::Restore => {
+                (&mut self.ended, MAX_RECORDS)
+            }
+        }
+    }
+
+    /// Puts in the record of a job that ended. Answers those that are too many.
+    fn end(&mut self, record: &Arc<JobRecord>) -> Vec<JobId> {
+        self.live.remove(&record.id);
+        let (shelf, most) = self.shelf(record.job_type);
+        shelf.insert(record.id, Arc::clone(record));
+        let mut surplus = Vec::new();
+        while shelf.len() > most
+            && let Some((oldest, _)) = shelf.pop_first()
+        {
+            surplus.push(oldest);
+        }
+        surplus
+    }
+
+    fn all_ended(&self) -> impl Iterator<Item = &Arc<JobRecord>> {
+        self.ended.values().chain(self.ended_exports.values())
+    }
 }
 
 impl JobBook {
@@ -56,7 +93,7 @@ impl JobBook {
         while let Some((_, value)) = cursor.item() {
             match serde_json::from_slice::<JobRecord>(value) {
                 Ok(record) => {
-                    state.ended.insert(record.id, Arc::new(record));
+                    state.shelf(record.job_type).0.insert(record.id, Arc::new(record));
                 }
                 Err(error) => tracing::warn!(%error, "the record of a job cannot be read"),
             }
@@ -80,7 +117,7 @@ impl JobBook {
 
     /// The newest job that is known.
     pub(super) fn last_id(&self) -> Option<JobId> {
-        self.state.lock().ended.last_key_value().map(|(id, _)| *id)
+        self.state.lock().all_ended().map(|record| record.id).max()
     }
 
     /// The jobs that the process before had begun and not ended, marked as interrupted from now on.
@@ -88,7 +125,9 @@ impl JobBook {
         let mut batch = WriteBatch::new();
         let interrupted: Vec<Arc<JobRecord>> = {
             let mut state = self.state.lock();
-            let left = state.ended.values_mut().filter(|record| !record.status.is_final());
+            let State { ended, ended_exports, .. } = &mut *state;
+            let all = ended.values_mut().chain(ended_exports.values_mut());
+            let left = all.filter(|record| !record.status.is_final());
             left.map(|record| {
                 let mut changed = record.as_ref().clone();
                 changed.status = JobStatus::Interrupted;
@@ -112,9 +151,10 @@ impl JobBook {
     /// Notes that a job ended which never began. It was never stored, and is not now.
     pub(super) fn never_began(&self, job: &LiveJob, outcome: Outcome, now_us: i64) {
         let record = Arc::new(job.end(outcome, now_us));
+        // If it is one too many, the next job that ends makes room.
         let mut state = self.state.lock();
         state.live.remove(&record.id);
-        state.ended.insert(record.id, record);
+        state.shelf(record.job_type).0.insert(record.id, record);
         drop(state);
         job.announce_end();
     }
@@ -140,13 +180,7 @@ impl JobBook {
         put(&mut batch, &record);
         {
             let mut state = self.state.lock();
-            state.live.remove(&record.id);
-            state.ended.insert(record.id, Arc::clone(&record));
-            while state.ended.len() > MAX_RECORDS
-                && let Some((oldest, _)) = state.ended.pop_first()
-            {
-                batch.delete(Keyspace::System, key(oldest));
-            }
+            state.end(&record).into_iter().for_each(|oldest| batch.delete(Keyspace::System, key(oldest)));
             if let Some((table, at_us)) = flushed {
                 state.last_flushes_us.insert(table, at_us);
                 batch.put(Keyspace::System, last_flush_key(table), at_us.to_le_bytes());
@@ -192,14 +226,17 @@ impl JobBook {
         let state = self.state.lock();
         match state.live.get(&id) {
             Some(job) => Some(job.record()),
-            None => state.ended.get(&id).map(|record| record.as_ref().clone()),
+            None => {
+                let record = state.ended.get(&id).or_else(|| state.ended_exports.get(&id));
+                record.map(|record| record.as_ref().clone())
+            }
         }
     }
 
     /// Every job as it is now, the newest first.
     pub(super) fn list(&self) -> Vec<JobRecord> {
         let state = self.state.lock();
-        let mut records: Vec<JobRecord> = state.ended.values().map(|record| record.as_ref().clone()).collect();
+        let mut records: Vec<JobRecord> = state.all_ended().map(|record| record.as_ref().clone()).collect();
         records.extend(state.live.values().map(|job| job.record()));
         records.sort_by_key(|record| std::cmp::Reverse(record.id));
         records
@@ -229,3 +266,6 @@ fn key(id: JobId) -> Vec<u8> {
 fn last_flush_key(table: TableId) -> Vec<u8> {
     [LAST_FLUSHES, &table.get().to_be_bytes()].concat()
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use std::{
 
 use kalamdb_store::ids::TableId;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -60,6 +60,8 @@ pub(super) struct Core {
     /// Backups and restores that wait.
     pub(super) backups_waiting: AtomicUsize,
     pub(super) unfinished: Arc<Unfinished>,
+    /// Held while a mark of ids is put in the store.
+    pub(super) id_mark: AsyncMutex<()>,
     /// The id of the database, which backups name.
     pub(super) database_id: u64,
 }

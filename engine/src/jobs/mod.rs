@@ -18,6 +18,7 @@
 //! | [`export`] | rows of a query to a file |
 //! | [`pending`], [`sweep`] | files that belong to no segment |
 //! | [`backup`] | namespaces to directories, and back |
+//! | [`id_mark`] | ids that are ahead of the clock do not come twice |
 
 mod backup;
 mod book;
@@ -29,6 +30,7 @@ mod fault;
 mod flush;
 mod hooks;
 mod house;
+mod id_mark;
 mod live;
 mod log_retention;
 mod metrics;

@@ -31,7 +31,7 @@ use crate::{
         core::{Core, Order},
         export::{self, Exports},
         hooks::JobHooks,
-        house,
+        house, id_mark,
         live::{JobWatch, Outcome},
         metrics::Metrics,
         pending::PendingFiles,
@@ -120,6 +120,7 @@ impl Jobs {
             backups: Arc::new(Semaphore::new(1)),
             backups_waiting: Default::default(),
             unfinished: Default::default(),
+            id_mark: Default::default(),
             database_id,
         };
         Ok(Self { core: Arc::new(core), shared: OnceLock::new() })
@@ -141,6 +142,7 @@ impl Jobs {
         }
         core.threads.spawn(sweep::run(Arc::clone(core), Arc::downgrade(shared)));
         core.threads.spawn(backup::remove_unfinished(Arc::clone(core), Arc::downgrade(shared)));
+        core.threads.spawn(id_mark::run(Arc::clone(core), Arc::downgrade(shared)));
     }
 
     /// Queues a flush of a table. An equal one that waits already is taken for this one. A STREAM table is never flushed:

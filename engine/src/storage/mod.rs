@@ -49,7 +49,7 @@ use crate::{
 
 pub use info::StorageInfo;
 use record::{Storage, StorageRecord};
-pub(crate) use target::{Target, TargetPlace, TargetRoots, TargetUse};
+pub(crate) use target::{OpenedFolder, Target, TargetPlace, TargetRoots, TargetUse};
 
 /// The id of the built-in storage.
 pub(crate) const LOCAL: StorageId = StorageId::new(0);
@@ -167,6 +167,22 @@ impl Storages {
     pub(crate) fn resolve(&self, name: &Name) -> Result<StorageId> {
         let state = self.state.load();
         state.current(&name.text).map(|storage| storage.record.id).map_err(|e| at(e, name))
+    }
+
+    /// Checks that the storage of a definition was not dropped since it was [resolved](Storages::resolve). That it was
+    /// altered matters to nobody who has the definition.
+    ///
+    /// # Errors
+    /// STORAGE_NOT_FOUND.
+    pub(crate) fn check_there(&self, id: StorageId) -> Result<()> {
+        let state = self.state.load();
+        let is_there = |storage: &Arc<Storage>| state.find(storage.record.name.as_str()).is_some();
+        if state.by_id.get(&id).is_some_and(is_there) {
+            return Ok(());
+        }
+        let name = self.name_of(id);
+        let message = format!("Storage '{name}' was dropped meanwhile. Create it with CREATE STORAGE, and try again.");
+        Err(Error::new(Reason::StorageNotFound, message).with("storage", name))
     }
 }
 

@@ -14,18 +14,20 @@
 //! to be right.
 
 use std::{
-    fmt,
+    fmt, fs, io,
     path::{Path as FilePath, PathBuf},
     sync::Arc,
 };
 
-use kalamdb_store::object::{
-    DurableFileSystem, FolderRoots, ObjectError, StoreKind, Trouble, canonical_uri, encode, summary,
+use kalamdb_store::{
+    ids::StorageId,
+    object::{DurableFileSystem, FolderRoots, ObjectError, StoreKind, Trouble, canonical_uri, encode, summary},
 };
 use object_store::{
     ObjectStore, ObjectStoreExt,
     path::{Path, PathPart},
 };
+use serde::{Deserialize, Serialize};
 
 use super::{LOCAL, LOCAL_NAME, Storages, from_object, store_kind};
 use crate::{
@@ -63,8 +65,9 @@ pub(crate) struct TargetPlace {
 }
 
 enum At {
-    /// A path of the server, without `.` and `..`.
-    Folder { path: PathBuf, allowed: FolderRoots },
+    /// A path of the server, without `.` and `..`; the folders that it may be below, which must exist; and what of them
+    /// such a caller may use.
+    Folder { path: PathBuf, roots: Vec<PathBuf>, allowed: FolderRoots },
     /// An object of a storage that is no folder, and its path from the storage's uri.
     Storage { name: String, path: Path },
 }
@@ -80,7 +83,18 @@ pub(crate) struct Target {
     pub(crate) kind: StoreKind,
     /// The folder of the server that the store is, if it is one.
     pub(crate) folder: Option<PathBuf>,
+    /// The folder that it must be below.
+    root: Option<PathBuf>,
     uri: String,
+}
+
+/// A folder of the server that a place was opened as, so that it is found again whatever is configured by then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OpenedFolder {
+    /// With symbolic links followed.
+    path: PathBuf,
+    /// The folder that it had to be below. Where that is missing, its disk is not there.
+    root: PathBuf,
 }
 
 impl Storages {
@@ -108,7 +122,7 @@ impl Storages {
         let text = text.strip_suffix('/').filter(|_| used_for == TargetUse::Backup).unwrap_or(text);
         text.split('/').try_for_each(check_name).map_err(|said| used_for.not_allowed(said))?;
         let path = users_folder(first, of_user).join(text);
-        Ok(At::Folder { path, allowed: self.allowed(used_for, of_user) })
+        Ok(self.below_roots(used_for, of_user, path))
     }
 
     /// A path of the server: below a root or, for operators, below a FILESYSTEM storage.
@@ -136,13 +150,19 @@ impl Storages {
         {
             let folder = self.state.load().find(&name).map(|storage| storage.record.uri.clone()).unwrap_or_default();
             let folder = PathBuf::from(folder.strip_prefix("file://").unwrap_or(&folder));
-            let allowed = self.outside_data_dir(used_for, vec![folder]);
-            return Ok((At::Folder { path, allowed }, uri));
+            let allowed = self.outside_data_dir(used_for, vec![folder.clone()]);
+            return Ok((At::Folder { path, roots: vec![folder], allowed }, uri));
         }
         if roots.is_empty() {
             return Err(used_for.no_roots());
         }
-        Ok((At::Folder { path, allowed: self.allowed(used_for, of_user) }, uri))
+        Ok((self.below_roots(used_for, of_user, path), uri))
+    }
+
+    /// A path below the configured folders, as far as such a caller may use them.
+    fn below_roots(&self, used_for: TargetUse, of_user: Option<&str>, path: PathBuf) -> At {
+        let roots = self.target_roots.of(used_for).to_vec();
+        At::Folder { path, roots, allowed: self.allowed(used_for, of_user) }
     }
 
     fn in_bucket(
@@ -224,6 +244,49 @@ impl Storages {
         }
     }
 
+    /// Whether backups may still be written below what a folder had to be below. The configuration may have changed, or the
+    /// database is a copy that is elsewhere.
+    pub(crate) fn may_reopen(&self, opened: &OpenedFolder) -> bool {
+        let uri = format!("file://{}", opened.root.display());
+        let is_of_storage = || self.state.load().by_id.values().any(|storage| storage.record.uri == uri);
+        self.target_roots.of(TargetUse::Backup).contains(&opened.root) || is_of_storage()
+    }
+
+    /// Opens a folder once more; nothing is made. `None`: it is gone.
+    ///
+    /// # Errors
+    /// STORAGE_UNREACHABLE when its disk is not there, STORAGE_DENIED.
+    pub(crate) async fn reopen(&self, uri: &str, opened: &OpenedFolder) -> Result<Option<Target>> {
+        let OpenedFolder { path, root } = opened.clone();
+        let found = tokio::task::spawn_blocking(move || {
+            if !root.is_dir() {
+                return Err(missing_root(&root));
+            }
+            let real = match fs::canonicalize(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                found => found.map_err(|error| not_opened(&error.kind()))?,
+            };
+            if real != path {
+                return Err(not_opened(&"its path leads elsewhere now"));
+            }
+            let store = DurableFileSystem::new(&real).map_err(|error| not_opened(&summary(&error)))?;
+            Ok(Some((store, real, root)))
+        })
+        .await;
+        let found = found.map_err(Error::internal)?.map_err(|error| TargetUse::Backup.folder_error(error))?;
+        Ok(found.map(|(store, folder, root)| {
+            let store = self.hooks.target(Arc::new(store));
+            Target::of_folder(store, Path::ROOT, folder, root, uri.to_owned())
+        }))
+    }
+
+    /// The folder of the server that the files of a definition are in, if it is one.
+    pub(crate) fn folder_of(&self, id: StorageId) -> Option<PathBuf> {
+        let state = self.state.load();
+        let uri = &state.by_id.get(&id)?.record.uri;
+        uri.strip_prefix("file://").map(PathBuf::from)
+    }
+
     /// The store of the current definition of a name, and what it is made of.
     fn open_named(&self, name: &str) -> Result<(Arc<dyn ObjectStore>, StoreKind)> {
         let state = self.state.load();
@@ -250,10 +313,8 @@ impl TargetPlace {
     /// PATH_NOT_ALLOWED, STORAGE_UNREACHABLE, STORAGE_DENIED, DISK_FULL.
     pub(crate) async fn open_file(&self) -> Result<Target> {
         let Some((folder, name)) = self.folder_and_name() else { return self.open_storage().await };
-        let (store, folder) = self.open_path(folder, true).await?;
         let path = Path::parse(name).map_err(Error::internal)?;
-        let (kind, uri) = (StoreKind::FileSystem, self.uri.clone());
-        Ok(Target { store, path, kind, folder: Some(folder), uri })
+        self.open_path(folder, path, true).await
     }
 
     /// Opens the place of a folder; makes it where it is missing, if `make`.
@@ -262,9 +323,7 @@ impl TargetPlace {
     /// As [`TargetPlace::open_file`].
     pub(crate) async fn open_folder(&self, make: bool) -> Result<Target> {
         let At::Folder { path, .. } = &self.at else { return self.open_storage().await };
-        let (store, folder) = self.open_path(path.clone(), make).await?;
-        let (kind, uri) = (StoreKind::FileSystem, self.uri.clone());
-        Ok(Target { store, path: Path::ROOT, kind, folder: Some(folder), uri })
+        self.open_path(path.clone(), Path::ROOT, make).await
     }
 
     fn folder_and_name(&self) -> Option<(PathBuf, String)> {
@@ -281,39 +340,49 @@ impl TargetPlace {
         let opened = tokio::task::spawn_blocking(move || storages.open_named(&named)).await;
         let (store, kind) = opened.map_err(Error::internal)??;
         let store = self.storages.hooks.target(store);
-        Ok(Target { store, path: path.clone(), kind, folder: None, uri: self.uri.clone() })
+        Ok(Target { store, path: path.clone(), kind, folder: None, root: None, uri: self.uri.clone() })
     }
 
-    /// The folder of the server as a store, rooted at it. Folders are made and synced: not on a thread that serves calls.
-    async fn open_path(&self, folder: PathBuf, make: bool) -> Result<(Arc<dyn ObjectStore>, PathBuf)> {
-        let At::Folder { allowed, .. } = &self.at else {
+    /// A folder of the server as a store that is rooted at it, and `path` in it. Folders are made and synced: not on a
+    /// thread that serves calls.
+    async fn open_path(&self, folder: PathBuf, path: Path, make: bool) -> Result<Target> {
+        let At::Folder { allowed, roots, .. } = &self.at else {
             return Err(Error::internal("a folder in a place that is none"));
         };
-        let (allowed, roots) = (allowed.clone(), self.storages.target_roots.of(self.used_for).to_vec());
+        let (allowed, roots) = (allowed.clone(), roots.clone());
         let opened = tokio::task::spawn_blocking(move || {
+            let is_above = |root: &&PathBuf| folder.starts_with(root) || FolderRoots::is_below(&folder, root);
             // A root that is missing is not made: its disk is not there.
-            if let Some(root) = roots.iter().find(|root| folder.starts_with(root) && !root.is_dir()) {
-                let said =
-                    "The folder of the server that it is below does not exist. The operator has to create or mount it.";
-                tracing::warn!(folder = %root.display(), "a folder of the configuration is missing");
-                return Err(ObjectError::Unreachable(said.to_owned()));
+            if let Some(root) = roots.iter().filter(is_above).find(|root| !root.is_dir()) {
+                return Err(missing_root(root));
             }
+            let root = roots.iter().find(is_above).unwrap_or(&folder).clone();
             let folder = if make { allowed.make(&folder)? } else { allowed.existing(&folder)? };
-            let store = DurableFileSystem::new(&folder).map_err(|error| {
-                ObjectError::Unreachable(format!("The folder cannot be opened: {}.", summary(&error)))
-            })?;
-            Ok((store, folder))
+            let store = DurableFileSystem::new(&folder).map_err(|error| not_opened(&summary(&error)))?;
+            Ok((store, folder, root))
         })
         .await;
-        let (store, folder) = opened.map_err(Error::internal)?.map_err(|error| self.used_for.folder_error(error))?;
-        Ok((self.storages.hooks.target(Arc::new(store)), folder))
+        let opened = opened.map_err(Error::internal)?;
+        let (store, folder, root) = opened.map_err(|error| self.used_for.folder_error(error))?;
+        let store = self.storages.hooks.target(Arc::new(store));
+        Ok(Target::of_folder(store, path, folder, root, self.uri.clone()))
     }
 }
 
 impl Target {
+    fn of_folder(store: Arc<dyn ObjectStore>, path: Path, folder: PathBuf, root: PathBuf, uri: String) -> Self {
+        Self { store, path, kind: StoreKind::FileSystem, folder: Some(folder), root: Some(root), uri }
+    }
+
     /// The place as it is shown.
     pub(crate) fn uri(&self) -> &str {
         &self.uri
+    }
+
+    /// The folder of the server that the store is, for [`Storages::reopen`].
+    pub(crate) fn opened(&self) -> Option<OpenedFolder> {
+        let (path, root) = self.folder.clone().zip(self.root.clone())?;
+        Some(OpenedFolder { path, root })
     }
 
     /// Whether there is an object at `path` of its store.
@@ -402,6 +471,16 @@ fn users_folder(root: &FilePath, of_user: Option<&str>) -> PathBuf {
         Some(user) => root.join(USERS_FOLDER).join(encode(user)),
         None => root.to_owned(),
     }
+}
+
+fn missing_root(root: &FilePath) -> ObjectError {
+    tracing::warn!(folder = %root.display(), "a folder of the configuration, or of a storage, is missing");
+    let said = "The folder of the server that it is below does not exist. The operator has to create or mount it.";
+    ObjectError::Unreachable(said.to_owned())
+}
+
+fn not_opened(why: &dyn fmt::Display) -> ObjectError {
+    ObjectError::Unreachable(format!("The folder cannot be opened: {why}."))
 }
 
 /// Whether a part of a path can be a name in every file system and object store. A leading dot is for files that are

@@ -93,6 +93,32 @@ async fn no_file_can_be_missing_cut_or_altered() {
     assert_eq!(admin.value("SELECT count(*) FROM copy.s").await, "3");
 }
 
+/// Files that have no room in memory are not read.
+#[tokio::test]
+async fn no_file_can_have_become_huge() {
+    let place = Place::new();
+    let db = place.open().await;
+    small_backup(&db).await;
+    let admin = db.admin();
+    let folder = place.folder("b");
+    for file in files(&folder) {
+        if file.ends_with("duckdb.sql") {
+            continue;
+        }
+        let path = folder.join(&file);
+        let whole = fs::read(&path).unwrap();
+        // Without blocks on the disk.
+        fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(1 << 40).unwrap();
+        let error = admin.fails(Reason::BackupDamaged, "RESTORE DATABASE app FROM 'b' AS copy").await;
+        assert!(error.message().contains(&(1u64 << 40).to_string()), "{file}: {error}");
+        if file.ends_with("backup.json") {
+            assert_eq!(admin.rows("SHOW BACKUP 'b'").await[0][1], "damaged");
+        }
+        fs::write(&path, &whole).unwrap();
+    }
+    admin.run("RESTORE DATABASE app FROM 'b' AS copy").await;
+}
+
 #[tokio::test]
 async fn files_of_other_tables_are_noticed() {
     let place = Place::new();

@@ -7,17 +7,14 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
 };
 
 use kalamdb_engine::{JobHooks, JobStep};
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
-use super::{Place, back_up, files, settings_in, state};
+use super::{Act, Place, Steps, back_up, files, settings_in, state, until};
 use crate::harness::Db;
-
-const LIMIT: Duration = Duration::from_secs(60);
 
 /// What a crash at a step leaves behind.
 struct Image {
@@ -77,18 +74,6 @@ async fn fill(db: &Db) {
     }
     admin.run("INSERT INTO s VALUES (1), (2); FLUSH ALL TABLES IN app FORCE").await;
     db.user("ana").run("DELETE FROM t WHERE id < 5; INSERT INTO t VALUES (100, 'hot')").await;
-}
-
-async fn until<T: PartialEq + std::fmt::Debug>(what: &str, expected: T, mut now: impl AsyncFnMut() -> T) {
-    let end = Instant::now() + LIMIT;
-    loop {
-        let is = now().await;
-        if is == expected {
-            return;
-        }
-        assert!(Instant::now() < end, "{what}\nis       {is:?}\nexpected {expected:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 /// The files of the storage are those of segments, once the sweep has been there.
@@ -296,4 +281,77 @@ impl JobHooks for Two {
     fn reached(&self, step: JobStep) -> Result<(), String> {
         self.first.reached(step).and_then(|()| self.second.reached(step))
     }
+}
+
+/// A restore that was under way when the removal of something else began, and is whole when its own turn comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ends_well_meanwhile_is_not_removed() {
+    let place = Place::new();
+    let steps = Arc::new(Steps::default());
+    let db = Db::with_hooks(place.settings(), Arc::clone(&steps) as Arc<dyn JobHooks>).await;
+    let admin = db.admin();
+    fill(&db).await;
+    let expected = state(&db, "app", &["s", "t"]).await;
+    back_up(&admin, "b", "").await;
+    storage_is_clean(&db, place.path(), "before").await;
+    // A backup that fails, and is not removed for a while.
+    let fail = async |place: &str| {
+        steps.set(JobStep::BeforeCommit, Act::Fail);
+        steps.set(JobStep::BeforeDelete, Act::Fail);
+        let failed = admin.try_run(format!("BACKUP DATABASE app TO '{place}'")).await;
+        assert!(failed.is_err(), "{failed:?}");
+        steps.pass(JobStep::BeforeCommit);
+    };
+    fail("first").await;
+    steps.set(JobStep::BeforeUpload, Act::Wait);
+    let restoring = tokio::spawn({
+        let admin = admin.clone();
+        async move { admin.try_run("RESTORE DATABASE app FROM 'b' AS copy").await }
+    });
+    steps.until_standing(JobStep::BeforeUpload).await;
+    steps.set(JobStep::BeforeDelete, Act::Wait);
+    steps.until_standing(JobStep::BeforeDelete).await;
+    // Both are noted now, and the removal of the backup stands still.
+    steps.pass(JobStep::BeforeUpload);
+    restoring.await.unwrap().unwrap();
+    steps.pass(JobStep::BeforeDelete);
+    until("the first is removed", Vec::<String>::new(), async || files(&place.folder("first"))).await;
+    // Whoever removes another one is through with all that was noted before.
+    fail("second").await;
+    steps.pass(JobStep::BeforeDelete);
+    until("the second is removed", Vec::<String>::new(), async || files(&place.folder("second"))).await;
+    assert_eq!(state(&db, "copy", &["s", "t"]).await, expected);
+    admin.run("INSERT INTO copy.s VALUES (3)").await;
+    storage_is_clean(&db, place.path(), "at the end").await;
+}
+
+/// Backups may be elsewhere when the server is started again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_is_found_wherever_backups_may_be_now() {
+    let place = Place::new();
+    let steps = Arc::new(Steps::default());
+    let mut db = Db::with_hooks(place.settings(), Arc::clone(&steps) as Arc<dyn JobHooks>).await;
+    fill(&db).await;
+    for name in ["gone", "b"] {
+        steps.set(JobStep::BeforeCommit, Act::Fail);
+        steps.set(JobStep::BeforeDelete, Act::Fail);
+        let failed = db.admin().try_run(format!("BACKUP DATABASE app TO '{name}'")).await;
+        assert!(failed.is_err(), "{failed:?}");
+        assert!(!files(&place.folder(name)).is_empty());
+    }
+    db.close();
+    fs::remove_dir_all(place.folder("gone")).unwrap();
+    let other = place.path().join("elsewhere");
+    fs::create_dir(&other).unwrap();
+    let before = place.settings().backup_roots;
+    db.set_backup_roots([vec![other.clone()], before].concat());
+    steps.pass(JobStep::BeforeCommit);
+    steps.pass(JobStep::BeforeDelete);
+    db.reopen();
+    until("what was left is removed", Vec::<String>::new(), async || files(&place.folder("b"))).await;
+    // The one before it was dealt with, and no folder was made for it, here or there.
+    assert!(!place.folder("gone").exists());
+    assert_eq!(fs::read_dir(&other).unwrap().count(), 0);
+    back_up(&db.admin(), "b", "").await;
+    assert!(!files(&other.join("b")).is_empty());
 }

@@ -5,7 +5,7 @@ use std::{fs, sync::Arc};
 use kalamdb_engine::{Caller, Engine, EngineSettings, FixedEnv, Reason, Request, Role, StorageSettings};
 
 use super::{Place, back_up, files};
-use crate::harness::{Db, NOW_US, user_id};
+use crate::harness::{Db, NOW_US, table, user_id};
 
 #[tokio::test]
 async fn an_existing_namespace_is_not_restored_over() {
@@ -83,6 +83,40 @@ async fn backups_are_for_operators() {
                    ORDER BY at, action";
     let audited = db.admin().rows(audited).await;
     assert_eq!(audited.len(), 2, "{audited:?}");
+    // As a statement or as a call.
+    let dba = db.role(Role::Dba);
+    assert_eq!(dba.session.backups("b").await.unwrap().len(), 1);
+    assert_eq!(dba.session.backups("nothing").await.unwrap_err().reason(), Reason::StorageUnreachable);
+    let shown = "SELECT role, object, outcome FROM system.audit WHERE action = 'SHOW BACKUP' AND role = 'dba' \
+                 ORDER BY audit_id";
+    let expected = [["dba", "b", "done"], ["dba", "b", "done"], ["dba", "nothing", "failed"]];
+    assert_eq!(db.admin().rows(shown).await, table(&expected));
+}
+
+#[tokio::test]
+async fn a_disk_without_room_is_not_restored_to() {
+    let place = Place::new();
+    let cold = place.path().join("cold");
+    fs::create_dir(&cold).unwrap();
+    let settings =
+        EngineSettings { storage: StorageSettings::Memory, storage_roots: vec![cold.clone()], ..place.settings() };
+    let create = format!("CREATE STORAGE far TYPE FILESYSTEM URI '{}/far'", cold.display());
+    let db = Db::with(settings.clone()).await;
+    let admin = db.admin();
+    admin.run(create.clone()).await;
+    admin
+        .run("CREATE SHARED TABLE s (id BIGINT PRIMARY KEY) STORAGE far; INSERT INTO s VALUES (1), (2); FLUSH TABLE s")
+        .await;
+    back_up(&admin, "b", "").await;
+    // One that is in memory has no disk that its own writes could need.
+    let full = Db::with(EngineSettings { min_free_disk_bytes: u64::MAX, ..settings.clone() }).await;
+    full.admin().run(create.clone()).await;
+    let error = full.admin().fails(Reason::DiskFull, "RESTORE DATABASE app FROM 'b' AS copy").await;
+    assert!(error.message().contains("storage.min_free_disk_mb"), "{error}");
+    assert_eq!(full.admin().value("SELECT count(*) FROM system.namespaces WHERE name = 'copy'").await, "0");
+    assert_eq!(files(&cold.join("far/copy")), Vec::<String>::new());
+    admin.run("RESTORE DATABASE app FROM 'b' AS copy").await;
+    assert_eq!(admin.value("SELECT count(*) FROM copy.s").await, "2");
 }
 
 #[tokio::test]

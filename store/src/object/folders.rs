@@ -52,6 +52,13 @@ impl FolderRoots {
         self
     }
 
+    /// Whether `path` is below `folder`, or it, with symbolic links followed; what is missing of either is taken as it
+    /// is. Blocks.
+    pub fn is_below(path: &Path, folder: &Path) -> bool {
+        let (Ok(path), Ok(folder)) = (resolved(path), resolved(folder)) else { return false };
+        path.starts_with(folder)
+    }
+
     /// The folder that `path` is, with symbolic links followed. Blocks.
     ///
     /// # Errors

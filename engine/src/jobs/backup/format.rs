@@ -28,6 +28,11 @@ use crate::catalog::TableRecord;
 /// The format that is written, and the newest that is read.
 pub(super) const FORMAT: u32 = 1;
 
+/// The most bytes of a manifest. Definitions of tables are what makes one long.
+pub(super) const MAX_MANIFEST_BYTES: u64 = 256 * 1024 * 1024;
+/// The most bytes of a script for DuckDB that are read again: more than paths and definitions lead to.
+pub(super) const MAX_SCRIPT_BYTES: u64 = 128 * 1024 * 1024;
+
 /// The folder of manifests.
 pub(super) const BACKUPS: &str = "backups";
 /// The folder of files with rows.
@@ -119,6 +124,9 @@ pub(super) struct Manifest {
     pub(super) finished_at_us: i64,
     /// The last commit in the snapshot.
     pub(super) commit_seq: CommitSeq,
+    /// A SNOWFLAKE_ID() that is greater than all that were handed out before the snapshot. Early versions did not note it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) last_id: Option<i64>,
     pub(super) tables: Vec<TableManifest>,
     /// The lists of files, in their order.
     pub(super) files: Vec<ListFile>,

@@ -3,7 +3,7 @@
 //! | module | what is there |
 //! | --- | --- |
 //! | [`format`], [`lists`] | what the files of a backup say |
-//! | [`place`] | the directory that they are in |
+//! | [`place`], [`room`] | the directory that they are in, and room on its disk |
 //! | [`write`] | BACKUP DATABASE; `walk`, `copy` and `hot` are its parts, `duckdb` its views |
 //! | [`restore`], [`restore_rows`] | RESTORE DATABASE |
 //! | [`unfinished`] | nothing is left behind |
@@ -19,6 +19,7 @@ mod lists;
 mod place;
 mod restore;
 mod restore_rows;
+mod room;
 mod show;
 mod unfinished;
 mod walk;

@@ -4,16 +4,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use kalamdb_store::{
-    data_dir::free_bytes,
-    object::{StoreKind, Trouble},
-};
+use kalamdb_store::object::{StoreKind, Trouble};
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, path::Path};
 
-use super::format::{BACKUPS, BackupId, DATA, DUCKDB, ListFile, Manifest, Unusable, is_plain_path, sha256, unseal};
+use super::{
+    format::{
+        BACKUPS, BackupId, DATA, DUCKDB, ListFile, MAX_MANIFEST_BYTES, Manifest, Unusable, is_plain_path, sha256,
+        unseal,
+    },
+    room::{Claim, Claims, full, has_room},
+};
 use crate::{
     error::{Error, Reason, Result},
-    storage::Target,
+    storage::{OpenedFolder, Target},
 };
 
 /// Files deleted at a time.
@@ -23,18 +26,24 @@ const PARALLEL_DELETES: usize = 8;
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     target: Arc<Target>,
-    /// Of a folder: what must be free on its disk for anything to be written.
+    /// Of a folder: what must be free on its disk for anything to be written, and what is being written to it.
     min_free_bytes: u64,
+    claims: Arc<Claims>,
 }
 
 impl Place {
     pub(super) fn new(target: Target, min_free_bytes: u64) -> Self {
-        Self { target: Arc::new(target), min_free_bytes }
+        Self { target: Arc::new(target), min_free_bytes, claims: Arc::default() }
     }
 
     /// The directory as it is shown.
     pub(super) fn uri(&self) -> &str {
         self.target.uri()
+    }
+
+    /// The folder of the server that it is, if it is one.
+    pub(super) fn opened(&self) -> Option<OpenedFolder> {
+        self.target.opened()
     }
 
     /// The backups that were begun here, the oldest first. Not all of them need be there whole.
@@ -56,7 +65,7 @@ impl Place {
     /// BACKUP_DAMAGED, NOT_SUPPORTED for a later format, those of the place.
     pub(super) async fn manifest(&self, backup: BackupId) -> Result<Option<Manifest>> {
         let path = backup.manifest();
-        let Some(bytes) = self.read(&path).await? else { return Ok(None) };
+        let Some(bytes) = self.read(&path, MAX_MANIFEST_BYTES).await? else { return Ok(None) };
         let manifest = unseal(&bytes).map_err(|unusable| match unusable {
             Unusable::Damaged(why) => self.damaged(&path, &why),
             Unusable::Newer(format) => Error::new(
@@ -90,7 +99,7 @@ impl Place {
 
     /// Writes a file that is not there yet. When it returns, the place has the whole file.
     pub(super) async fn write(&self, path: &str, bytes: Bytes) -> Result<()> {
-        self.check_room(bytes.len() as u64)?;
+        let _claim = self.claim(bytes.len() as u64)?;
         let location = self.location(path)?;
         // What is below a backup's own name nobody else writes; only a file system needs to be told, to write it at once.
         let mode = if self.is_folder() { PutMode::Create } else { PutMode::Overwrite };
@@ -113,9 +122,15 @@ impl Place {
     }
 
     /// A file; `None`: there is none.
-    pub(super) async fn read(&self, path: &str) -> Result<Option<Bytes>> {
+    ///
+    /// # Errors
+    /// BACKUP_DAMAGED when it has more than `most` bytes: there may not be so much memory.
+    pub(super) async fn read(&self, path: &str, most: u64) -> Result<Option<Bytes>> {
         let failed = |error: &object_store::Error| self.target.failed("read a file", error);
         match self.store().get(&self.location(path)?).await {
+            Ok(found) if found.meta.size > most => {
+                Err(self.damaged(path, &format_args!("it has {} bytes, more than {most}", found.meta.size)))
+            }
             Ok(found) => found.bytes().await.map(Some).map_err(|error| failed(&error)),
             Err(error) if Trouble::of(&error) == Trouble::Missing => Ok(None),
             Err(error) => Err(failed(&error)),
@@ -130,7 +145,7 @@ impl Place {
         if !is_plain_path(path) {
             return Err(self.damaged(path, &"its path leads out of the directory"));
         }
-        let bytes = self.read(path).await?.ok_or_else(|| self.damaged(path, &"it is missing"))?;
+        let bytes = self.read(path, len).await?.ok_or_else(|| self.damaged(path, &"it is missing"))?;
         if bytes.len() as u64 != len {
             return Err(self.damaged(path, &format_args!("it has {} bytes, not {len}", bytes.len())));
         }
@@ -177,18 +192,11 @@ impl Place {
         .with("file", path)
     }
 
-    /// A disk that is filled up would take the database down, if it is the same.
-    fn check_room(&self, bytes: u64) -> Result<()> {
-        let Some(folder) = &self.target.folder else { return Ok(()) };
-        match free_bytes(folder) {
-            Ok(free) if free < self.min_free_bytes.saturating_add(bytes) => {
-                let message = "The disk is nearly full, and no backup is written to it. Free some room and try again; \
-                               storage.min_free_disk_mb says how much is kept free.";
-                Err(Error::new(Reason::DiskFull, message).with("limit", "storage.min_free_disk_mb"))
-            }
-            // Where that cannot be asked, writing will tell.
-            Ok(_) | Err(_) => Ok(()),
-        }
+    /// Room for a file of so many bytes, until it is written; `None`: it is no folder.
+    fn claim(&self, bytes: u64) -> Result<Option<Claim>> {
+        let Some(folder) = &self.target.folder else { return Ok(None) };
+        let claim = self.claims.claim(bytes, |claimed| has_room(folder, self.min_free_bytes, claimed));
+        claim.map(Some).ok_or_else(|| full("no backup is written to it"))
     }
 
     fn is_folder(&self) -> bool {

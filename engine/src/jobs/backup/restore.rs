@@ -8,7 +8,11 @@
 //! Until that commit nobody sees anything of it: rows and segments lie under ids that no table has. If anything is not as
 //! it was written, or the process ends, they are removed again.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use kalamdb_store::{
@@ -27,6 +31,7 @@ use super::{
     lists::{LineReader, MarkReader},
     place::Place,
     restore_rows::restore_rows,
+    room::{full, has_room, room},
     unfinished::{self, Note, Work},
 };
 use crate::{
@@ -34,7 +39,9 @@ use crate::{
     engine::Shared,
     error::{Error, Reason, Result},
     exec::{from_commit, from_segment},
-    jobs::{core::Core, hooks::JobStep, live::LiveJob, pending::Pending, record::RESTORED},
+    ids::{MAX_SNOWFLAKE, last_snowflake_at, snowflake_time_us},
+    jobs::{core::Core, hooks::JobStep, id_mark, live::LiveJob, pending::Pending, record::RESTORED},
+    settings::StorageSettings,
     sql::Name,
 };
 
@@ -47,6 +54,11 @@ const PARALLEL_BYTES: u64 = 128 * 1024 * 1024;
 const MAX_COMMIT_SEQ: CommitSeq = CommitSeq::new(1 << 60);
 /// Bytes of deletion marks in a commit.
 const MARK_COMMIT_BYTES: usize = 4 * 1024 * 1024;
+/// How many times the bytes of a file of hot rows the hot tier can take: it compresses less, and writes rows to its log and
+/// to its tables.
+const HOT_TIMES: u64 = 4;
+/// How much later than the clock and the ids of its server told when it began the ids of a backup can be.
+const MAX_IDS_AHEAD_US: i64 = 24 * 60 * 60 * 1_000_000;
 
 /// Restores a backup. Answers what was restored.
 pub(super) async fn run(
@@ -71,8 +83,10 @@ pub(super) async fn run(
     if manifest.commit_seq > MAX_COMMIT_SEQ {
         return Err(place.damaged(&manifest.backup.manifest(), &"no database has made so many commits"));
     }
+    let last_id = last_id(&place, &manifest)?;
     check_free(shared, &request.into)?;
     let storages = storages_of(shared, &manifest)?;
+    check_room(shared, &manifest, &storages)?;
     reached(core, JobStep::BeforePending)?;
     let note = Note::of(core, job.id());
     let mut reserved = Vec::new();
@@ -82,11 +96,11 @@ pub(super) async fn run(
     });
     reserving.await?;
     crate::jobs::pending::sync(shared).await.map_err(from_commit)?;
-    let work = Work::Restore { tables: reserved.clone() };
-    let mut restore = Restore { shared, core, job, place, tables: BTreeMap::new(), based_on: manifest.commit_seq };
+    let (tables, based_on) = (BTreeMap::new(), manifest.commit_seq);
+    let mut restore = Restore { shared, core, job, place, tables, based_on, last_id };
     let outcome = restore.run(&manifest, request, &reserved, &storages, &note).await;
     if outcome.is_err()
-        && let Err(left) = unfinished::remove(core, shared, job.id(), &work).await
+        && let Err(left) = unfinished::remove(core, shared, job.id()).await
     {
         tracing::warn!(job = %job.id(), %left, "what a failed restore has left is removed later");
     }
@@ -151,6 +165,36 @@ fn storages_of(shared: &Shared, manifest: &Manifest) -> Result<Vec<StorageId>> {
     manifest.tables.iter().map(storage).collect()
 }
 
+/// A SNOWFLAKE_ID() that no row of the backup is beyond, so that those to come are others.
+fn last_id(place: &Place, manifest: &Manifest) -> Result<i64> {
+    // The backup's own is an id of its server, taken a while before.
+    let known = manifest.backup.0.cast_signed().max(last_snowflake_at(manifest.created_at_us));
+    let last = manifest.last_id.unwrap_or(known);
+    let latest_us = snowflake_time_us(known).saturating_add(MAX_IDS_AHEAD_US);
+    if !(0..=MAX_SNOWFLAKE).contains(&last) || snowflake_time_us(last) > latest_us {
+        return Err(place.damaged(&manifest.backup.manifest(), &"its ids are of a time that was still to come"));
+    }
+    Ok(last)
+}
+
+/// Fails when the disks that the tables' files go to have no room for the backup. Storages that are no folders have.
+fn check_room(shared: &Shared, manifest: &Manifest, storages: &[StorageId]) -> Result<()> {
+    let folder_of = |storage: &StorageId| shared.storages.folder_of(*storage);
+    let folders: Option<BTreeSet<PathBuf>> = storages.iter().map(folder_of).collect();
+    let min_free = shared.settings.min_free_disk_bytes;
+    let rooms: Option<Vec<u64>> =
+        folders.and_then(|folders| folders.iter().map(|folder| room(folder, min_free)).collect());
+    // How much each of them gets is not known yet.
+    if rooms.is_some_and(|rooms| rooms.into_iter().fold(0, u64::saturating_add) < manifest.totals.bytes) {
+        return Err(no_room());
+    }
+    Ok(())
+}
+
+fn no_room() -> Error {
+    full("no backup is restored to it")
+}
+
 /// A restore under way.
 struct Restore<'a> {
     shared: &'a Arc<Shared>,
@@ -161,6 +205,8 @@ struct Restore<'a> {
     tables: BTreeMap<TableId, Restored>,
     /// The last commit of the backup: none of its rows and marks is later.
     based_on: CommitSeq,
+    /// An id that none of its rows is beyond.
+    last_id: i64,
 }
 
 /// A table as it will be.
@@ -206,13 +252,18 @@ impl Restore<'_> {
             }
             rows += table.found.live_rows();
         }
+        // Before anybody can insert into the tables: their keys are not compared with those that are generated.
+        self.shared.ids.resume_after(self.last_id);
+        id_mark::keep(self.core, self.shared).await.map_err(from_commit)?;
         reached(self.core, JobStep::BeforeCommit)?;
         let mut kv = WriteBatch::new();
         note.forget_in(&mut kv);
         let records = self.tables.values().map(|table| table.table.record().clone()).collect();
-        let options = manifest.options.clone();
-        let shown = self.shared.catalog.restore_namespace(&request.into, options, records, kv, self.based_on).await?;
-        if !shown {
+        let (shared, options) = (self.shared, manifest.options.clone());
+        // One that is not used can be dropped meanwhile.
+        let are_there = || storages.iter().try_for_each(|storage| shared.storages.check_there(*storage));
+        let restoring = shared.catalog.restore_namespace(&request.into, options, records, kv, self.based_on, are_there);
+        if !restoring.await? {
             return Err(namespace_exists(&request.into));
         }
         // It has been committed, whatever is to be made of that.
@@ -259,6 +310,11 @@ impl Restore<'_> {
         let restored = self.restored(table)?;
         lines.iter().for_each(|line| restored.found.add(line));
         let table = Arc::clone(&restored.table);
+        let bytes = lines.iter().map(|line| line.bytes).fold(0, u64::saturating_add);
+        let min_free = self.shared.settings.min_free_disk_bytes;
+        if self.shared.storages.folder_of(table.storage()).is_some_and(|folder| !has_room(&folder, min_free, bytes)) {
+            return Err(no_room());
+        }
         let partitions: Vec<Partition> =
             lines.iter().map(|line| Partition { table: table.id(), owner: line.partition_owner() }).collect();
         let folders = partitions.iter().map(|p| self.shared.storages.partition_path(table.record(), &p.owner));
@@ -397,6 +453,12 @@ impl Restore<'_> {
         let restored = self.restored(line.table)?;
         restored.found.add(line);
         let table = Arc::clone(&restored.table);
+        let settings = &self.shared.settings;
+        if let StorageSettings::Directory(folder) = &settings.storage
+            && !has_room(folder, settings.min_free_disk_bytes, line.bytes.saturating_mul(HOT_TIMES))
+        {
+            return Err(no_room());
+        }
         let bytes = self.job.busy_in(self.place.read_verified(&line.path, line.bytes, &line.sha256)).await?;
         self.job.holds(bytes.len());
         let rows =

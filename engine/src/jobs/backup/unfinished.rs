@@ -7,7 +7,8 @@
 //!
 //! The note is durable before the first file is written or the first row. The note of a restore goes in the commit that
 //! shows its tables, that of a backup when its manifest is there. A note that no job of this process has stands for one
-//! that failed, or that the end of a process interrupted: its files, or its rows, are removed and then the note.
+//! that failed, or that the end of a process interrupted: its files, or its rows, are removed and then the note. It is
+//! read when that begins and not before: removing takes its time, and what was under way becomes whole meanwhile.
 
 use std::{
     collections::HashSet,
@@ -26,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use super::{
-    format::{BackupId, DUCKDB},
+    format::{BackupId, DUCKDB, MAX_SCRIPT_BYTES},
     place::Place,
 };
 use crate::{
@@ -34,7 +35,7 @@ use crate::{
     error::{Error, Reason, Result},
     exec::{from_commit, from_store},
     jobs::{core::Core, hooks::JobStep, record::JobId},
-    storage::TargetUse,
+    storage::{OpenedFolder, TargetUse},
 };
 
 const UNFINISHED: &[u8] = b"archive/unfinished/";
@@ -48,7 +49,12 @@ const LAST_RETRY: Duration = Duration::from_secs(300);
 #[serde(rename_all = "snake_case")]
 pub(super) enum Work {
     /// A backup into the directory at `uri`.
-    Backup { uri: String },
+    Backup {
+        uri: String,
+        /// The folder that it was, if it was one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        folder: Option<OpenedFolder>,
+    },
     /// A restore into tables that nobody sees yet.
     Restore { tables: Vec<TableId> },
 }
@@ -107,6 +113,7 @@ pub(in crate::jobs) async fn run(core: Arc<Core>, shared: Weak<Shared>) {
     loop {
         let Some(alive) = shared.upgrade() else { return };
         let removed = tokio::select! {
+            biased;
             () = core.stopping.cancelled() => return,
             removed = remove_all(&core, &alive) => removed,
         };
@@ -141,35 +148,50 @@ pub(in crate::jobs) async fn run(core: Arc<Core>, shared: Weak<Shared>) {
 /// could not be.
 async fn remove_all(core: &Core, shared: &Arc<Shared>) -> Result<()> {
     let mut outcome = Ok(());
-    for (job, work) in notes(shared)? {
+    for job in noted_jobs(shared)? {
+        // Before its note is read: a job that is whole takes the note away first.
         if core.unfinished.own.lock().contains(&job) {
             continue;
         }
-        match remove(core, shared, job, &work).await {
-            Ok(()) => tracing::info!(%job, ?work, "what an unfinished backup or restore has left was removed"),
+        match remove(core, shared, job).await {
+            Ok(None) => {}
+            Ok(Some(work)) => tracing::info!(%job, ?work, "what an unfinished backup or restore has left was removed"),
             Err(error) => outcome = Err(error),
         }
     }
     outcome
 }
 
-/// Removes what is left of a job, and its note.
-pub(super) async fn remove(core: &Core, shared: &Arc<Shared>, job: JobId, work: &Work) -> Result<()> {
+/// Removes what is left of a job, and its note. Answers what that was; `None`: it has no note, and so nothing is left.
+pub(super) async fn remove(core: &Core, shared: &Arc<Shared>, job: JobId) -> Result<Option<Work>> {
     let step = |step: JobStep| core.reached(step).map_err(|fault| Error::new(fault.reason, fault.message));
+    let Some(work) = note_of(shared, job)? else { return Ok(None) };
     step(JobStep::BeforeDelete)?;
     let mut kv = WriteBatch::new();
     let mut fences = Vec::new();
-    match work {
-        Work::Backup { uri } => {
-            let caller = shared.internal_context().caller.clone();
-            let target = shared.storages.target(&caller, TargetUse::Backup, uri)?.open_folder(true).await?;
-            remove_backup(
-                &Place::new(target, shared.settings.min_free_disk_bytes),
-                BackupId(job.get().cast_unsigned()),
-            )
-            .await?;
+    let mut held = None;
+    match &work {
+        Work::Backup { uri, folder } => {
+            let target = match folder {
+                Some(folder) if shared.storages.may_reopen(folder) => shared.storages.reopen(uri, folder).await?,
+                _ => {
+                    let caller = shared.internal_context().caller.clone();
+                    Some(shared.storages.target(&caller, TargetUse::Backup, uri)?.open_folder(false).await?)
+                }
+            };
+            // With its folder all of it is gone.
+            if let Some(target) = target {
+                let place = Place::new(target, shared.settings.min_free_disk_bytes);
+                remove_backup(&place, BackupId(job.get().cast_unsigned())).await?;
+            }
         }
         Work::Restore { tables } => {
+            // The commit that shows the tables takes the note away, and holds the catalog until it is done, even when
+            // nobody waits for it any more. So if there is a note now, they are not shown, and never will be.
+            held = Some(shared.catalog.hold().await);
+            if note_of(shared, job)?.is_none() {
+                return Ok(None);
+            }
             for table in tables {
                 let (from, to) = table_range(*table).half_open();
                 let to = to.unwrap_or_else(|| vec![u8::MAX; size_of::<TableId>() + 1]);
@@ -183,8 +205,9 @@ pub(super) async fn remove(core: &Core, shared: &Arc<Shared>, job: JobId, work: 
     kv.delete(Keyspace::System, key(job));
     let commit = PreparedCommit { commit_time_us: shared.env.now_us(), kv, fences, ..PreparedCommit::default() };
     shared.committer.commit(commit).await.map_err(from_commit)?;
+    drop(held);
     core.sweep_soon();
-    Ok(())
+    Ok(Some(work))
 }
 
 /// Removes a backup that was not finished; of one that was, only the last step can be missing.
@@ -199,25 +222,40 @@ async fn remove_backup(place: &Place, backup: BackupId) -> Result<()> {
 
 /// Makes the views of a backup those that DuckDB is given first.
 pub(super) async fn show_views(place: &Place, backup: BackupId) -> Result<()> {
-    match place.read(&format!("{}/{DUCKDB}", backup.folder())).await? {
-        Some(views) => place.write_whole(backup, DUCKDB, views).await,
-        None => Ok(()),
+    match place.read(&format!("{}/{DUCKDB}", backup.folder()), MAX_SCRIPT_BYTES).await {
+        Ok(Some(views)) => place.write_whole(backup, DUCKDB, views).await,
+        Ok(None) => Ok(()),
+        // It stays as it is; the backup is whole without it.
+        Err(error) if error.reason() == Reason::BackupDamaged => {
+            tracing::warn!(%backup, %error, "the views of a backup are not made the directory's own");
+            Ok(())
+        }
+        Err(error) => Err(error),
     }
 }
 
-fn notes(shared: &Shared) -> Result<Vec<(JobId, Work)>> {
+/// The jobs that have a note, the oldest first.
+fn noted_jobs(shared: &Shared) -> Result<Vec<JobId>> {
     let snapshot = shared.backend.snapshot();
     let mut cursor =
         snapshot.cursor(Keyspace::System, KeyRange::prefix(UNFINISHED), Direction::Forward).map_err(from_store)?;
-    let mut notes = Vec::new();
-    while let Some((key, value)) = cursor.item() {
-        let damaged = || Error::new(Reason::Corruption, "The note of an unfinished backup or restore cannot be read.");
+    let mut jobs = Vec::new();
+    while let Some((key, _)) = cursor.item() {
         let job = key.strip_prefix(UNFINISHED).and_then(|id| id.try_into().ok()).map(u64::from_be_bytes);
-        let job = JobId::new(job.ok_or_else(damaged)?.cast_signed());
-        notes.push((job, serde_json::from_slice(value).map_err(|error| damaged().with_detail(error))?));
+        jobs.push(JobId::new(job.ok_or_else(damaged_note)?.cast_signed()));
         cursor.advance().map_err(from_store)?;
     }
-    Ok(notes)
+    Ok(jobs)
+}
+
+/// What a job's note says now.
+fn note_of(shared: &Shared, job: JobId) -> Result<Option<Work>> {
+    let Some(note) = shared.backend.get(Keyspace::System, &key(job)).map_err(from_store)? else { return Ok(None) };
+    serde_json::from_slice(&note).map(Some).map_err(|error| damaged_note().with_detail(error))
+}
+
+fn damaged_note() -> Error {
+    Error::new(Reason::Corruption, "The note of an unfinished backup or restore cannot be read.")
 }
 
 fn key(job: JobId) -> Vec<u8> {

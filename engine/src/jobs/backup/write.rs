@@ -21,7 +21,10 @@ use super::{
     BackupRequest,
     copy::{Copied, Copies, reached},
     duckdb::Views,
-    format::{BackupId, BackupMode, DUCKDB, FORMAT, FileLine, Manifest, TableCounts, TableManifest, Totals, seal},
+    format::{
+        BackupId, BackupMode, DUCKDB, FORMAT, FileLine, MAX_MANIFEST_BYTES, Manifest, TableCounts, TableManifest,
+        Totals, seal,
+    },
     hot::HotFiles,
     lists::{LineReader, LineWriter, MarkWriter},
     place::Place,
@@ -48,9 +51,8 @@ pub(super) async fn run(
     let base = base(core, &place, request).await?;
     reached(core, JobStep::BeforePending)?;
     let note = Note::of(core, job.id());
-    let work = Work::Backup { uri: request.place.uri().to_owned() };
     let mut kv = WriteBatch::new();
-    note.put_in(&mut kv, &work)?;
+    note.put_in(&mut kv, &Work::Backup { uri: request.place.uri().to_owned(), folder: place.opened() })?;
     unfinished::commit(shared, kv).await?;
     let backup = BackupId(job.id().get().cast_unsigned());
     let outcome = write(shared, core, job, request, &place, backup, base).await;
@@ -63,7 +65,7 @@ pub(super) async fn run(
             Ok(summary(&manifest))
         }
         Err(error) => {
-            if let Err(left) = unfinished::remove(core, shared, job.id(), &work).await {
+            if let Err(left) = unfinished::remove(core, shared, job.id()).await {
                 tracing::warn!(job = %job.id(), %left, "what a failed backup has left is removed later");
             }
             Err(error)
@@ -99,13 +101,19 @@ async fn base(core: &Core, place: &Place, request: &BackupRequest) -> Result<Opt
         }
         return Ok(None);
     };
-    if newest.database_id != database_id(core) {
+    check_fits(core, place, request, &newest)?;
+    Ok((request.mode == BackupMode::Incremental).then_some(newest))
+}
+
+/// Fails unless a backup of a directory is one that others can lie beside.
+fn check_fits(core: &Core, place: &Place, request: &BackupRequest, other: &Manifest) -> Result<()> {
+    if other.database_id != database_id(core) {
         return Err(mismatch(place, "has backups of another database"));
     }
-    if newest.namespace != request.namespace {
-        return Err(mismatch(place, &format!("has backups of namespace '{}'", newest.namespace)));
+    if other.namespace != request.namespace {
+        return Err(mismatch(place, &format!("has backups of namespace '{}'", other.namespace)));
     }
-    Ok((request.mode == BackupMode::Incremental).then_some(newest))
+    Ok(())
 }
 
 fn mismatch(place: &Place, what: &str) -> Error {
@@ -125,6 +133,8 @@ struct View {
     tables: Vec<Arc<Table>>,
     snapshot: Arc<dyn Snapshot>,
     seq: CommitSeq,
+    /// An id that nothing in the snapshot has, or a greater one.
+    last_id: i64,
     created_at_us: i64,
     _guard: SnapshotGuard,
 }
@@ -139,7 +149,9 @@ impl View {
         let guard = shared.snapshots.register(shared.committer.last_commit_seq());
         let snapshot = shared.backend.snapshot();
         let seq = committed_seq(snapshot.as_ref()).map_err(from_store)?;
-        Ok(Self { namespace: found, tables, snapshot, seq, created_at_us: shared.env.now_us(), _guard: guard })
+        // Behind the snapshot: ids ascend.
+        let (last_id, created_at_us) = (shared.ids.snowflake(), shared.env.now_us());
+        Ok(Self { namespace: found, tables, snapshot, seq, last_id, created_at_us, _guard: guard })
     }
 }
 
@@ -185,17 +197,36 @@ async fn write(
         created_at_us: view.created_at_us,
         finished_at_us: shared.env.now_us(),
         commit_seq: view.seq,
+        last_id: Some(view.last_id),
         tables,
         files,
         marks,
         totals,
     };
     let sealed = seal(&manifest).map_err(Error::internal)?;
+    check_size(sealed.len() as u64)?;
     reached(core, JobStep::BeforeCommit)?;
+    // Another server can have found the directory empty, too, and been faster.
+    if let Some(newest) = place.newest().await? {
+        check_fits(core, place, request, &newest)?;
+    }
     place.write_whole(backup, &backup.manifest(), sealed.into()).await?;
     // It is there now, whatever is to be made of that.
     let _ = core.reached(JobStep::AfterCommit);
     Ok(manifest)
+}
+
+/// A manifest that could not be read again must not be written.
+fn check_size(bytes: u64) -> Result<()> {
+    if bytes <= MAX_MANIFEST_BYTES {
+        return Ok(());
+    }
+    let most = MAX_MANIFEST_BYTES >> 20;
+    let message = format!(
+        "The definitions of the namespace's tables have more than {most} MiB, the most for one backup. Make some of \
+         them anew in another namespace."
+    );
+    Err(Error::new(Reason::WriteTooLarge, message).with("limit", "the size of a manifest"))
 }
 
 struct Writer<'a> {

@@ -14,7 +14,11 @@ mod output;
 mod text;
 mod unfinished;
 
-use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+};
 
 use datafusion::arrow::array::RecordBatch;
 use futures::{FutureExt, Stream, StreamExt, stream};
@@ -87,6 +91,8 @@ pub(crate) struct ExportJob {
 #[derive(Debug, Default)]
 pub(super) struct Exports {
     of: Mutex<HashMap<UserId, usize>>,
+    /// The objects that are being written, by their uris.
+    objects: Mutex<HashSet<String>>,
 }
 
 /// An export's place among them.
@@ -183,6 +189,31 @@ impl Drop for Counted {
     }
 }
 
+/// An object that no other export writes meanwhile. A folder takes care of that itself, but an upload in parts that is
+/// completed replaces whatever is there.
+struct Claimed {
+    core: Arc<Core>,
+    uri: String,
+}
+
+impl Claimed {
+    /// # Errors
+    /// FILE_EXISTS when another export writes it.
+    fn take(core: &Arc<Core>, uri: &str) -> Result<Self> {
+        if !core.under_export.objects.lock().insert(uri.to_owned()) {
+            let message = format!("Another export is writing the file at '{uri}'. Choose another name.");
+            return Err(Error::new(Reason::FileExists, message).with("uri", uri));
+        }
+        Ok(Self { core: Arc::clone(core), uri: uri.to_owned() })
+    }
+}
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        self.core.under_export.objects.lock().remove(&self.uri);
+    }
+}
+
 /// An export from its beginning to its end.
 struct Run {
     shared: Arc<Shared>,
@@ -217,6 +248,10 @@ impl Run {
         core.book.began(job, shared.env.now_us()).await.map_err(from_commit)?;
         let target = self.unless_stopped(order.place.open_file()).await?;
         let folder = target.folder.clone();
+        let _claimed = match &folder {
+            Some(_) => None,
+            None => Some(Claimed::take(core, order.place.uri())?),
+        };
         let min_free = shared.settings.min_free_disk_bytes;
         let mut output = self.unless_stopped(Output::new(target, job.id(), min_free)).await?;
         if let Some(folder) = folder {

@@ -33,6 +33,9 @@ const UPLOAD_PART_BYTES: usize = 16 * 1024 * 1024;
 const MAX_PARTS: usize = 10_000;
 /// Parts on their way.
 const PARTS_AT_ONCE: usize = 2;
+/// How many times what is to be kept free on a disk exports leave free: with just that the store would refuse everybody's
+/// next write.
+const KEPT_FREE_TIMES: u64 = 2;
 
 /// A file that nobody sees yet.
 pub(super) struct Output {
@@ -55,8 +58,8 @@ pub(super) fn temporary_name(file_name: &str, id: JobId) -> String {
 }
 
 impl Output {
-    /// A file of job `id` at a place where there is none. In a folder of a disk with less than `min_free_bytes` nothing is
-    /// written.
+    /// A file of job `id` at a place where there is none. In a folder of a disk with less than twice `min_free_bytes`
+    /// nothing is written.
     ///
     /// # Errors
     /// FILE_EXISTS, DISK_FULL, and those of the place.
@@ -218,7 +221,7 @@ impl Output {
     fn check_room(&self) -> Result<()> {
         let Some(folder) = &self.target.folder else { return Ok(()) };
         match free_bytes(folder) {
-            Ok(free) if free < self.min_free_bytes => {
+            Ok(free) if free < needed_bytes(self.min_free_bytes, self.parts.len(), self.part_bytes) => {
                 let message = "The disk is nearly full, and nothing more is exported to it. Free some room and try again; \
                                storage.min_free_disk_mb says how much is kept free.";
                 Err(Error::new(Reason::DiskFull, message).with("limit", "storage.min_free_disk_mb"))
@@ -239,7 +242,26 @@ impl fmt::Debug for Output {
     }
 }
 
+/// What must be free before a part is begun. Those on their way may be on the disk already, or not.
+fn needed_bytes(min_free_bytes: u64, parts_under_way: usize, part_bytes: usize) -> u64 {
+    let parts = (parts_under_way as u64 + 1).saturating_mul(part_bytes as u64);
+    min_free_bytes.saturating_mul(KEPT_FREE_TIMES).saturating_add(parts)
+}
+
 fn exists(target: &Target) -> Error {
     let message = format!("There is a file at '{}' already. Choose another name, or remove it first.", target.uri());
     Error::new(Reason::FileExists, message).with("uri", target.uri())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stores_own_writes_have_room_beside_an_export() {
+        let kept = 64 << 20;
+        assert_eq!(needed_bytes(kept, 0, FILE_PART_BYTES), 2 * kept + FILE_PART_BYTES as u64);
+        assert_eq!(needed_bytes(kept, PARTS_AT_ONCE, FILE_PART_BYTES), 2 * kept + 3 * FILE_PART_BYTES as u64);
+        assert_eq!(needed_bytes(u64::MAX, 1, FILE_PART_BYTES), u64::MAX);
+    }
 }

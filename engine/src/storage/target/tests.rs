@@ -176,6 +176,54 @@ async fn storages_are_for_operators() {
 }
 
 #[tokio::test]
+async fn a_disk_that_is_not_there_is_not_made_anew() {
+    let place = Place::new();
+    let dba = caller(Role::Dba);
+    let (cold, elsewhere) = (place.base.join("cold"), place.base.join("elsewhere"));
+    let sql = format!("CREATE STORAGE cold TYPE FILESYSTEM URI '{}'", cold.display());
+    place.engine.session(dba.clone()).execute(Request::new(sql)).next().await.unwrap().unwrap();
+    fs::rename(&cold, &elsewhere).unwrap();
+    for uri in ["{base}/cold/a.csv", "{base}/cold/x/a.csv"] {
+        assert_eq!(reason(place.put(&dba, uri).await), Reason::StorageUnreachable, "{uri}");
+    }
+    for uri in ["{base}/cold", "{base}/cold/nightly"] {
+        let backup = place.find(&dba, TargetUse::Backup, uri).unwrap();
+        assert_eq!(reason(backup.open_folder(true).await), Reason::StorageUnreachable, "{uri}");
+    }
+    assert!(!cold.exists());
+    fs::rename(&elsewhere, &cold).unwrap();
+    assert_eq!(place.put(&dba, "{base}/cold/a.csv").await.unwrap(), "cold/a.csv");
+
+    // A root is the same by another path.
+    symlink(&place.base, place.base.join("alias")).unwrap();
+    assert_eq!(reason(place.put(&dba, "{base}/alias/missing/a.csv").await), Reason::StorageUnreachable);
+    assert!(!place.base.join("missing").exists());
+    assert_eq!(place.put(&dba, "{base}/alias/more/a.csv").await.unwrap(), "more/a.csv");
+}
+
+#[tokio::test]
+async fn a_folder_is_found_again_or_known_to_be_gone() {
+    let place = Place::new();
+    let nightly = place.base.join("backups/nightly");
+    let target = place.find(&caller(Role::Dba), TargetUse::Backup, "nightly").unwrap().open_folder(true).await.unwrap();
+    // As it comes out of the store.
+    let opened = serde_json::to_vec(&target.opened().unwrap()).unwrap();
+    let opened: OpenedFolder = serde_json::from_slice(&opened).unwrap();
+    let storages = Arc::clone(&place.engine.shared().storages);
+    let reopen = || storages.reopen("nightly", &opened);
+    let again = reopen().await.unwrap().expect("it is there");
+    assert_eq!((again.uri(), again.folder.as_ref()), ("nightly", Some(&nightly)));
+    fs::remove_dir(&nightly).unwrap();
+    assert!(reopen().await.unwrap().is_none());
+    assert!(!nightly.exists());
+    symlink(place.base.join("more"), &nightly).unwrap();
+    assert_eq!(reason(reopen().await), Reason::StorageUnreachable);
+    fs::remove_file(&nightly).unwrap();
+    fs::remove_dir(place.base.join("backups")).unwrap();
+    assert_eq!(reason(reopen().await), Reason::StorageUnreachable);
+}
+
+#[tokio::test]
 async fn without_roots_nothing_is_written() {
     let engine = Engine::open(EngineSettings::default(), Vec::new(), Arc::new(SystemEnv)).unwrap();
     let storages = &engine.shared().storages;

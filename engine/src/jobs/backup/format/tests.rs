@@ -13,6 +13,7 @@ fn manifest() -> Manifest {
         created_at_us: 1,
         finished_at_us: 2,
         commit_seq: CommitSeq::new(7),
+        last_id: Some(0x1235),
         tables: Vec::new(),
         files: vec![ListFile {
             path: "backups/0000000000001234/files-0001.jsonl".to_owned(),
@@ -33,6 +34,13 @@ fn a_sealed_manifest_is_json_and_comes_back() {
     assert_eq!(json["backup"], "0000000000001234");
     let back = unseal(&sealed).unwrap();
     assert_eq!(format!("{back:?}"), format!("{:?}", manifest()));
+}
+
+#[test]
+fn a_manifest_without_ids_is_read() {
+    let sealed = seal(&Manifest { last_id: None, ..manifest() }).unwrap();
+    assert!(!String::from_utf8(sealed.clone()).unwrap().contains("last_id"));
+    assert_eq!(unseal(&sealed).unwrap().last_id, None);
 }
 
 #[test]
