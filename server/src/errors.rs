@@ -57,17 +57,17 @@ pub(crate) fn refusal(error: &Error) -> Status {
 }
 
 /// The status for a status that tonic made itself, before or after our services ran: those have no details, and
-/// codes that would mean something else here.
-pub(crate) fn amend(status: &Status, max_request_bytes: usize) -> Status {
+/// codes that would mean something else here. `limit`: the setting by which a message has `max_bytes` at most.
+pub(crate) fn amend(status: &Status, max_bytes: usize, limit: &'static str) -> Status {
     let error = match status.code() {
         Code::OutOfRange => Error::new(
             Reason::StatementTooLarge,
             format!(
-                "The request message is larger than limits.max_request_bytes, which is {max_request_bytes}. Send less \
-                 at once, or raise the limit."
+                "The request message is larger than {limit} allows, which is {max_bytes} bytes. Send less at once, or \
+                 raise the limit."
             ),
         )
-        .with("limit", "limits.max_request_bytes"),
+        .with("limit", limit),
         Code::Unimplemented => Error::new(
             Reason::NotSupported,
             format!("The server has no such method or encoding. {}", status.message()).trim().to_owned(),

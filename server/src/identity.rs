@@ -22,7 +22,7 @@ mod watch;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use http::HeaderMap;
-use kalamdb_engine::{Caller, Env, Error, ErrorKind, Reason, Role, User, UserId, Users};
+use kalamdb_engine::{ActsFor, Caller, Env, Error, ErrorKind, Reason, Role, User, UserId, Users};
 use metrics::{counter, describe_counter};
 
 use self::{
@@ -51,7 +51,8 @@ pub(crate) struct Identity {
     dev_caller: Option<Caller>,
     bypass: Arc<Grant>,
     allowed_origins: Vec<String>,
-    unknown_users: UnknownUsers,
+    /// Whom those may act for that are users themselves.
+    acts_for: ActsFor,
     users: Arc<Users>,
     tokens: Arc<Tokens>,
     attempts: Attempts,
@@ -135,7 +136,7 @@ impl Identity {
             dev_caller,
             bypass: Grant::bypass(),
             allowed_origins,
-            unknown_users: config.unknown_users,
+            acts_for: ActsFor::Users { or_unknown: config.unknown_users == UnknownUsers::Accept },
             users,
             tokens: Arc::new(tokens),
             attempts: Attempts::new(config),
@@ -176,11 +177,13 @@ impl Identity {
                 Presented::Key(key) => self.by_key(peer, key).await?,
             };
             let Known { user, credential, token_expires_at_us } = known;
-            let mut caller = Caller::new(user.user_id.clone(), user.role).calling_from(peer.address().ip());
+            let caller = Caller::new(user.user_id.clone(), user.role).acting_only_for(self.acts_for);
+            let mut caller = caller.calling_from(peer.address().ip());
             let mut acting_as = None;
             if let Some(named) = acting::named_user(headers)? {
                 if named != caller.user_id {
-                    let target = acting::may_act_for(&self.users, self.unknown_users, &caller, &named)?;
+                    acting::may_name(&caller, &named)?;
+                    let target = kalamdb_engine::may_act_for(&self.users, &caller, &named)?;
                     acting_as = target.map(|target| target.user_id.clone());
                 }
                 caller = caller.acting_as(named);
@@ -216,7 +219,7 @@ impl Identity {
     }
 
     /// What Flight's handshake gives for a password, or for an API key in its place: the text of the header `authorization`
-    /// for the calls that follow, and the session if one was opened for them.
+    /// for the calls that follow.
     ///
     /// Its clients cannot renew a token: it lasts as long as its session, which is asked for on each call.
     ///
@@ -228,11 +231,11 @@ impl Identity {
         username: &str,
         password: &str,
         lifetime: Duration,
-    ) -> Result<(String, Option<String>), Error> {
+    ) -> Result<String, Error> {
         if password.starts_with(KEY_PREFIX) && (username.is_empty() || username == KEY_USER) {
             // A key is good as it is, and whoever revokes it ends all that it was used for.
             self.by_key(peer, password).await?;
-            return Ok((format!("Bearer {password}"), None));
+            return Ok(format!("Bearer {password}"));
         }
         let check = || self.attempts.check(peer.address().ip(), Some(username));
         check()?;
@@ -243,7 +246,7 @@ impl Identity {
         self.users.note_login(&user.user_id);
         let issued = self.own_tokens.issue_for(&user.user_id, &session.session_id, self.env.now_us(), lifetime);
         let (token, _) = issued.map_err(Error::internal)?;
-        Ok((format!("Bearer {token}"), Some(session.session_id)))
+        Ok(format!("Bearer {token}"))
     }
 
     /// A session renewed.

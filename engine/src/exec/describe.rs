@@ -53,6 +53,7 @@ impl StatementDescription {
                 | StatementKind::ShowTables
                 | StatementKind::ShowTableStats
                 | StatementKind::ShowStorages
+                | StatementKind::ShowBackup
                 | StatementKind::DescribeTable
                 | StatementKind::ShowUsers
                 | StatementKind::ShowApiKeys

@@ -318,7 +318,12 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     number("flight.ticket_lifetime_s", 1, 604_800, "How long tickets and prepared statements of Flight can be used"),
     number("flight.session_lifetime_s", 60, 2_592_000, "How long the token that Flight's handshake gives is valid"),
-    number("flight.max_sessions", 1, 10_000_000, "Sessions of Flight whose options are kept; the least used go first"),
+    number(
+        "flight.max_sessions",
+        1,
+        10_000_000,
+        "Sessions of Flight whose options are kept; those not used for longest go first",
+    ),
     number(
         "ingest.max_bytes",
         65_536,

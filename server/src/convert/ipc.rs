@@ -3,13 +3,22 @@
 use std::{borrow::Cow, sync::Arc};
 
 use arrow::{
-    array::{Array, RecordBatch, RecordBatchOptions},
-    compute::cast,
-    datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef},
+    array::{
+        Array, ArrayRef, AsArray, FixedSizeListArray, GenericByteBuilder, GenericByteViewArray, GenericListArray,
+        MapArray, OffsetSizeTrait, RecordBatch, RecordBatchOptions, StructArray,
+    },
+    buffer::OffsetBuffer,
+    compute::{cast, take},
+    datatypes::{
+        BinaryType, BinaryViewType, ByteArrayType, ByteViewType, DataType, Field, FieldRef, Fields, Schema, SchemaRef,
+        StringViewType, Utf8Type,
+    },
     ipc::writer::StreamWriter,
 };
 use bytes::Bytes;
 use kalamdb_engine::Error;
+
+use super::pieces::{lengths, shown_elements};
 
 type Result<T> = std::result::Result<T, Error>;
 
@@ -62,8 +71,9 @@ fn plain_type(data_type: &DataType) -> Cow<'_, DataType> {
     changed.map_or(Cow::Borrowed(data_type), Cow::Owned)
 }
 
-/// A batch with the types of `schema`, which [`without_views`] made of the batch's own.
-fn to_plain(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+/// A batch with the types of `schema`, such as [`without_views`] makes of the batch's own. All that it shows is copied,
+/// which may be far more than it holds: batches are taken apart by [`Pieces`](super::Pieces) first.
+pub(crate) fn to_plain(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     if batch.num_columns() != schema.fields().len() {
         return Err(Error::internal("a batch does not have the columns of its result"));
     }
@@ -71,13 +81,91 @@ fn to_plain(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
         .columns()
         .iter()
         .zip(schema.fields())
-        .map(|(column, field)| match column.data_type() == field.data_type() {
-            true => Ok(Arc::clone(column)),
-            false => cast(column, field.data_type()).map_err(Error::internal),
-        })
+        .map(|(column, field)| converted(column, field.data_type()))
         .collect::<Result<Vec<_>>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).map_err(Error::internal)
+}
+
+/// An array as one of another type, with nothing but what it shows. Arrow's own casts convert all elements that the
+/// lists of a slice have in their buffers, and make room for what the views of NULLs say.
+fn converted(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+    if array.data_type() == to {
+        return Ok(Arc::clone(array));
+    }
+    match (array.data_type(), to) {
+        (DataType::Utf8View, DataType::Utf8) => Ok(in_a_row::<StringViewType, Utf8Type>(array.as_string_view())),
+        (DataType::BinaryView, DataType::Binary) => Ok(in_a_row::<BinaryViewType, BinaryType>(array.as_binary_view())),
+        (DataType::Struct(_), DataType::Struct(fields)) => {
+            let structure = array.as_struct();
+            let both = structure.columns().iter().zip(fields);
+            let columns: Vec<ArrayRef> =
+                both.map(|(column, field)| converted(column, field.data_type())).collect::<Result<_>>()?;
+            let nulls = structure.nulls().cloned();
+            let made = StructArray::try_new_with_length(fields.clone(), columns, nulls, structure.len());
+            Ok(Arc::new(made.map_err(Error::internal)?))
+        }
+        (DataType::List(_), DataType::List(item)) => converted_list::<i32, i32>(array.as_list(), item),
+        (DataType::LargeList(_), DataType::List(item)) => converted_list::<i64, i32>(array.as_list(), item),
+        (DataType::LargeList(_), DataType::LargeList(item)) => converted_list::<i64, i64>(array.as_list(), item),
+        (DataType::FixedSizeList(_, _), DataType::FixedSizeList(item, length)) => {
+            let list = array.as_fixed_size_list();
+            let elements = converted(list.values(), item.data_type())?;
+            let nulls = list.nulls().cloned();
+            let made = FixedSizeListArray::try_new_with_length(Arc::clone(item), *length, elements, nulls, list.len());
+            Ok(Arc::new(made.map_err(Error::internal)?))
+        }
+        (DataType::Map(_, _), DataType::Map(field, sorted)) => {
+            let map = array.as_map();
+            let entries = converted(&shown_elements(map.offsets(), map.entries()), field.data_type())?;
+            let offsets = OffsetBuffer::from_lengths(map.offsets().lengths());
+            let (entries, nulls) = (entries.as_struct().clone(), map.nulls().cloned());
+            let made = MapArray::try_new(Arc::clone(field), offsets, entries, nulls, *sorted);
+            Ok(Arc::new(made.map_err(Error::internal)?))
+        }
+        // Without its encoding, and then as any other.
+        (DataType::Dictionary(_, _), to) if !matches!(to, DataType::Dictionary(_, _)) => {
+            let dictionary = array.as_any_dictionary();
+            let values = take(dictionary.values(), dictionary.keys(), None).map_err(Error::internal)?;
+            converted(&values, to)
+        }
+        (DataType::RunEndEncoded(_, value), to) => converted(&arrow_cast(array, value.data_type())?, to),
+        (DataType::ListView(item), to) => converted(&arrow_cast(array, &DataType::List(Arc::clone(item)))?, to),
+        (DataType::LargeListView(item), to) => {
+            converted(&arrow_cast(array, &DataType::LargeList(Arc::clone(item)))?, to)
+        }
+        (_, to) => arrow_cast(array, to),
+    }
+}
+
+fn arrow_cast(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+    cast(array, to).map_err(Error::internal)
+}
+
+/// The values of views, one behind the other.
+fn in_a_row<V: ByteViewType, B: ByteArrayType>(views: &GenericByteViewArray<V>) -> ArrayRef
+where
+    V::Native: AsRef<B::Native>,
+{
+    let mut values = GenericByteBuilder::<B>::with_capacity(views.len(), lengths(views).sum());
+    for value in views.iter() {
+        values.append_option(value);
+    }
+    Arc::new(values.finish())
+}
+
+fn converted_list<I, O>(list: &GenericListArray<I>, item: &FieldRef) -> Result<ArrayRef>
+where
+    I: OffsetSizeTrait,
+    O: OffsetSizeTrait,
+{
+    let elements = converted(&shown_elements(list.offsets(), list.values()), item.data_type())?;
+    if O::from_usize(elements.len()).is_none() {
+        return Err(Error::internal("lists have more elements than those that are sent can have"));
+    }
+    let offsets = OffsetBuffer::<O>::from_lengths(list.offsets().lengths());
+    let made = GenericListArray::<O>::try_new(Arc::clone(item), offsets, elements, list.nulls().cloned());
+    Ok(Arc::new(made.map_err(Error::internal)?))
 }
 
 /// One Arrow IPC stream in the making.
@@ -94,7 +182,7 @@ impl IpcStream {
         Ok(Self { schema, writer })
     }
 
-    /// Adds a batch.
+    /// Adds a piece of a batch.
     pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         self.writer.write(&to_plain(batch, &self.schema)?).map_err(Error::internal)
     }
@@ -108,40 +196,6 @@ impl IpcStream {
     pub(crate) fn finish(self) -> Result<Bytes> {
         self.writer.into_inner().map(Bytes::from).map_err(Error::internal)
     }
-}
-
-/// A batch as pieces, each of which makes a message of at most about `max_bytes`, unless a single row has more.
-///
-/// `schema` is what [`without_views`] made of the batch's schema; the pieces have it.
-pub(crate) fn split_for_messages(
-    batch: &RecordBatch,
-    schema: &SchemaRef,
-    max_bytes: usize,
-) -> Result<Vec<RecordBatch>> {
-    let batch = to_plain(batch, schema)?;
-    let mut pieces = Vec::new();
-    halve(batch, max_bytes, &mut pieces)?;
-    Ok(pieces)
-}
-
-fn halve(batch: RecordBatch, max_bytes: usize, pieces: &mut Vec<RecordBatch>) -> Result<()> {
-    let rows = batch.num_rows();
-    if rows <= 1 || slice_bytes(&batch)? <= max_bytes {
-        pieces.push(batch);
-        return Ok(());
-    }
-    let middle = rows / 2;
-    halve(batch.slice(0, middle), max_bytes, pieces)?;
-    halve(batch.slice(middle, rows - middle), max_bytes, pieces)
-}
-
-/// Bytes of the rows that a batch shows, of buffers that may hold more.
-fn slice_bytes(batch: &RecordBatch) -> Result<usize> {
-    let mut bytes = 0usize;
-    for column in batch.columns() {
-        bytes = bytes.saturating_add(column.to_data().get_slice_memory_size().map_err(Error::internal)?);
-    }
-    Ok(bytes)
 }
 
 /// One batch, of types without views, as a complete stream.

@@ -360,15 +360,53 @@ fn arrow_streams_have_no_views_and_all_rows() {
 fn messages_are_small_and_together_have_all_rows() {
     let batch = sample();
     let plain = without_views(&batch.schema());
-    let pieces = split_for_messages(&batch, &plain, 16 * 1024).unwrap();
+    let mut pieces = Pieces::new(usize::MAX, 16 * 1024);
+    pieces.begin(batch.clone());
+    let pieces: Vec<RecordBatch> = pieces.map(|piece| to_plain(&piece.unwrap(), &plain).unwrap()).collect();
     assert_eq!(pieces.iter().map(RecordBatch::num_rows).sum::<usize>(), 1_000);
     for piece in &pieces {
         let ipc = to_ipc(piece).unwrap();
         assert!(ipc.len() < 20 * 1024, "{}", ipc.len());
         assert_eq!(read(&ipc)[0], *piece);
     }
-    let empty = split_for_messages(&batch.slice(0, 0), &plain, 1).unwrap();
-    assert_eq!(read(&to_ipc(&empty[0]).unwrap()).len(), 1);
+    let whole = arrow::compute::concat_batches(&plain, &pieces).unwrap();
+    assert_eq!(whole, to_plain(&batch, &plain).unwrap());
+    let empty = to_plain(&batch.slice(0, 0), &plain).unwrap();
+    assert_eq!(read(&to_ipc(&empty).unwrap()).len(), 1);
+}
+
+#[test]
+fn what_is_made_plain_is_what_arrow_casts_to() {
+    let words = [Some("é"), None, Some("a text of some length"), Some("")];
+    let texts: ArrayRef = Arc::new(StringViewArray::from_iter(words));
+    let bytes: ArrayRef = Arc::new(BinaryViewArray::from_iter(words));
+    let nulls = NullBuffer::from(vec![true, false, true, true]);
+    let field = |name: &str, array: &ArrayRef| Field::new(name, array.data_type().clone(), true);
+    let fields = Fields::from(vec![field("t", &texts), field("b", &bytes)]);
+    let columns = vec![Arc::clone(&texts), Arc::clone(&bytes)];
+    let structs: ArrayRef = Arc::new(StructArray::new(fields, columns, Some(nulls.clone())));
+    let offsets = OffsetBuffer::from_lengths([1, 1, 0, 2]);
+    let item = Arc::new(field("item", &structs));
+    let lists: ArrayRef = Arc::new(ListArray::new(item, offsets, Arc::clone(&structs), Some(nulls.clone())));
+    let item = Arc::new(field("item", &texts));
+    let fixed: ArrayRef = Arc::new(FixedSizeListArray::new(item, 1, Arc::clone(&texts), Some(nulls)));
+    let keys = Int32Array::from(vec![Some(2), None, Some(1), Some(0)]);
+    let dictionary: ArrayRef = Arc::new(DictionaryArray::new(keys, Arc::clone(&texts)));
+    let named = [("t", texts), ("b", bytes), ("s", structs), ("l", lists), ("f", fixed), ("d", dictionary)];
+    let whole = RecordBatch::try_from_iter_with_nullable(named.map(|(name, array)| (name, array, true))).unwrap();
+    // With dictionaries, as they stay here, and without, as Flight sends them.
+    let kept = without_views(&whole.schema());
+    let mut undone: Vec<Field> = kept.fields().iter().map(|field| Field::clone(field)).collect();
+    undone[5] = Field::new("d", DataType::Utf8, true);
+    for schema in [kept, Arc::new(Schema::new(undone))] {
+        for batch in [whole.clone(), whole.slice(1, 3), whole.slice(2, 1), whole.slice(0, 0)] {
+            let plain = to_plain(&batch, &schema).unwrap();
+            for (index, field) in schema.fields().iter().enumerate() {
+                let expected = arrow::compute::cast(batch.column(index), field.data_type()).unwrap();
+                assert_eq!(plain.column(index), &expected, "{}", field.name());
+            }
+        }
+    }
 }
 
 fn any_value() -> impl Strategy<Value = Value> {

@@ -69,8 +69,10 @@ fn statuses_of_tonic_get_a_reason() {
         (Status::internal("failed to decode"), Code::InvalidArgument, "INVALID_REQUEST"),
         (Status::unimplemented(""), Code::Unimplemented, "NOT_SUPPORTED"),
     ] {
-        let amended = amend(&status, 1_000);
+        let amended = amend(&status, 1_000, "limits.max_request_bytes");
         assert_eq!(amended.code(), code);
         assert_eq!(info(&amended).reason, reason);
+        let limit = info(&amended).metadata.get("limit").cloned();
+        assert_eq!(limit.is_some(), reason == "STATEMENT_TOO_LARGE", "{limit:?}");
     }
 }

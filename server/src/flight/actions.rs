@@ -102,7 +102,7 @@ impl FlightApi {
             }
             "CloseSession" => {
                 if let Some(session) = self.sessions.close(call) {
-                    self.identity.logout(&session).await?;
+                    self.identity.logout(session).await?;
                 }
                 Ok(Answer::of(&CloseSessionResult { status: CloseSessionResult::CLOSED }))
             }
@@ -128,7 +128,8 @@ impl FlightApi {
         match Asked::of_bytes(&ticket.ticket)? {
             Asked::Sql(command) => match *command {
                 Command::TicketStatementQuery(ticket) => {
-                    let opened = self.sealer.open_ticket(&ticket.statement_handle, &call.context.caller)?;
+                    // What is read of a ticket goes on when it expires.
+                    let opened = self.sealer.open_old_ticket(&ticket.statement_handle, &call.context.caller)?;
                     Ok(self.tickets.cancel(&opened))
                 }
                 // What there is, is told at once.
@@ -147,12 +148,13 @@ impl FlightApi {
         let Command::TicketStatementQuery(ticket) = *command else { return Ok(Answer::of(&given)) };
         let caller = &call.context.caller;
         let opened = self.sealer.open_ticket(&ticket.statement_handle, caller)?;
+        self.tickets.check(&opened)?;
         if opened.purpose == Purpose::Write {
             return Err(not_supported(
                 "A ticket that is good for one use cannot be renewed. Execute the statement again.",
             ));
         }
-        let fresh = self.sealer.seal(opened.purpose, opened.sealed, caller)?;
+        let fresh = self.sealer.renew(opened, caller)?;
         let renewed = endpoint(listing::ticket(fresh.bytes)).with_expiration_time(timestamp(fresh.expires_at_us));
         Ok(Answer::of(&renewed))
     }

@@ -59,11 +59,7 @@ impl FlightApi {
             Some(given) => given,
             None => of_message(messages).await?,
         };
-        let exchanging = self.identity.exchange(&call.peer, &username, &password, self.session_lifetime);
-        let (authorization, session) = exchanging.await?;
-        if let Some(session) = session {
-            self.sessions.opened(session);
-        }
+        let authorization = self.identity.exchange(&call.peer, &username, &password, self.session_lifetime).await?;
         let token = authorization.strip_prefix("Bearer ").unwrap_or(&authorization);
         let payload = Bytes::copy_from_slice(token.as_bytes());
         let mut value = AsciiMetadataValue::try_from(authorization).map_err(Error::internal)?;

@@ -13,7 +13,7 @@ use arrow_flight::{
     error::FlightError,
     sql::{
         Command, CommandGetCatalogs, CommandGetDbSchemas, CommandGetPrimaryKeys, CommandGetTableTypes,
-        CommandGetTables, ProstMessageExt as _, TicketStatementQuery,
+        CommandGetTables, ProstMessageExt as _, SqlInfo, TicketStatementQuery, metadata::SqlInfoData,
     },
 };
 use bytes::Bytes;
@@ -22,13 +22,16 @@ use prost::Message;
 
 use super::{
     Call, FlightApi,
-    command::not_supported,
+    command::{invalid, not_supported},
     schema::{CATALOG, ColumnPlace, table_field},
 };
 
 /// Types of tables, by the names that tools look for.
 const TABLE: &str = "TABLE";
 const SYSTEM_TABLE: &str = "SYSTEM TABLE";
+
+/// Patterns of names are no longer. As regular expressions, which they are made, they have a hundred times the size.
+const MAX_PATTERN_BYTES: usize = 1_024;
 
 /// Key of a table's schema: whether it is a USER, SHARED or STREAM table.
 const TABLE_TYPE_KEY: &str = "kalamdb.table_type";
@@ -63,7 +66,7 @@ impl FlightApi {
             Command::CommandGetDbSchemas(command) => schemas(command, session),
             Command::CommandGetTables(command) => tables(command, session),
             Command::CommandGetTableTypes(command) => table_types(command),
-            Command::CommandGetSqlInfo(command) => command.into_builder(&self.sql_info).build().map_err(unbuilt),
+            Command::CommandGetSqlInfo(command) => server_info(&self.sql_info, command.info),
             Command::CommandGetXdbcTypeInfo(command) => command.into_builder(&self.xdbc_types).build().map_err(unbuilt),
             Command::CommandGetPrimaryKeys(command) => primary_keys(&command, session),
             // There are no foreign keys.
@@ -82,6 +85,7 @@ fn catalogs(command: CommandGetCatalogs) -> Result<RecordBatch, Error> {
 }
 
 fn schemas(command: CommandGetDbSchemas, session: Option<&Session>) -> Result<RecordBatch, Error> {
+    check_pattern(command.db_schema_filter_pattern.as_deref())?;
     let mut builder = command.into_builder();
     if let Some(session) = session {
         for namespace in session.namespaces()? {
@@ -96,8 +100,11 @@ fn schemas(command: CommandGetDbSchemas, session: Option<&Session>) -> Result<Re
     builder.build().map_err(unbuilt)
 }
 
-fn tables(command: CommandGetTables, session: Option<&Session>) -> Result<RecordBatch, Error> {
+fn tables(mut command: CommandGetTables, session: Option<&Session>) -> Result<RecordBatch, Error> {
+    check_pattern(command.db_schema_filter_pattern.as_deref())?;
+    check_pattern(command.table_name_filter_pattern.as_deref())?;
     let with_columns = command.include_schema;
+    command.table_types = known_types(command.table_types);
     let mut builder = command.into_builder();
     if let Some(session) = session {
         let nothing = Schema::empty();
@@ -123,6 +130,46 @@ fn table_types(command: CommandGetTableTypes) -> Result<RecordBatch, Error> {
         builder.append(name);
     }
     builder.build().map_err(unbuilt)
+}
+
+/// The types of tables that are asked for and that there are, each once: the builder makes an array of each that it is
+/// given, and takes none for all. In place of nothing but others there is one that no table has.
+fn known_types(mut asked: Vec<String>) -> Vec<String> {
+    if asked.is_empty() {
+        return asked;
+    }
+    asked.retain(|name| [TABLE, SYSTEM_TABLE].contains(&name.as_str()));
+    asked.sort_unstable();
+    asked.dedup();
+    if asked.is_empty() {
+        asked.push(String::new());
+    }
+    asked
+}
+
+/// # Errors
+/// INVALID_REQUEST for a pattern that no name needs.
+fn check_pattern(pattern: Option<&str>) -> Result<(), Error> {
+    match pattern.map_or(0, str::len) {
+        0..=MAX_PATTERN_BYTES => Ok(()),
+        bytes => Err(invalid(format!(
+            "The pattern has {bytes} bytes; it can have {MAX_PATTERN_BYTES}. Send a shorter one: names have no more than \
+             63 characters."
+        ))),
+    }
+}
+
+/// What the server says of itself by these numbers; all of it, if there are none.
+fn server_info(data: &SqlInfoData, mut numbers: Vec<u32>) -> Result<RecordBatch, Error> {
+    let is_all = numbers.is_empty();
+    // For each number it is given, known or not and however often, `data` makes an array.
+    numbers.retain(|number| i32::try_from(*number).is_ok_and(|number| SqlInfo::try_from(number).is_ok()));
+    numbers.sort_unstable();
+    numbers.dedup();
+    if numbers.is_empty() && !is_all {
+        return Ok(RecordBatch::new_empty(data.schema()));
+    }
+    data.record_batch(numbers).map_err(unbuilt)
 }
 
 /// The columns of a table, as the engine's queries answer them.
@@ -210,7 +257,10 @@ pub(super) fn ticket(handle: Bytes) -> Bytes {
 fn unbuilt(error: FlightError) -> Error {
     match error {
         // A pattern that a client gave.
-        FlightError::Arrow(error) => super::command::invalid(format!("The pattern cannot be used: {error}.")),
+        FlightError::Arrow(error) => invalid(format!("The pattern cannot be used: {error}.")),
         other => Error::internal(other),
     }
 }
+
+#[cfg(test)]
+mod tests;

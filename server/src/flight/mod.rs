@@ -47,6 +47,17 @@ pub(crate) const SERVICE_NAME: &str = "arrow.flight.protocol.FlightService";
 /// Messages of the handshake, which anybody may send, are no larger.
 pub(crate) const MAX_HANDSHAKE_BYTES: usize = 16 * 1024;
 
+/// What a request may have beside its statement: columns of the FlightInfo that it brings back, names, options.
+const MAX_BESIDE_BYTES: usize = 4 * 1024 * 1024;
+
+/// The most that a request without rows has. A FlightInfo that is brought back has its statement twice: in the
+/// descriptor, and sealed in the ticket.
+pub(crate) fn max_request_bytes(config: &Config) -> usize {
+    let statement = config.flight.max_handle_bytes.max(config.limits.max_statement_bytes);
+    let request = statement.saturating_mul(2).saturating_add(MAX_BESIDE_BYTES);
+    request.min(config.limits.max_request_bytes)
+}
+
 /// Answers the calls of Flight.
 pub(crate) struct FlightApi {
     engine: Arc<Engine>,

@@ -1,23 +1,37 @@
 //! What becomes of tickets: which are being read, which were cancelled, which were used.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use arrow_flight::CancelStatus;
 use kalamdb_engine::{Error, Reason};
-use moka::sync::Cache;
+use moka::{policy::EvictionPolicy, sync::Cache};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::seal::{Opened, Purpose};
 
-/// Tickets that are remembered, of each kind. Beyond them the oldest are forgotten before they expire.
-const MAX_REMEMBERED: u64 = 100_000;
+/// Tickets that are remembered, of each kind.
+const MAX_REMEMBERED: usize = 100_000;
 
-/// The tickets of a server, by number.
+/// The tickets of a server, by origin: those that renew one another are one.
 pub(super) struct Tickets {
     reading: Mutex<HashMap<u64, Reading>>,
+    /// Those cancelled last.
     cancelled: Cache<u64, ()>,
-    used: Cache<u64, ()>,
+    used: Mutex<Used>,
+}
+
+/// The tickets that were used, of those that are good for once. What runs once must not run again because nobody
+/// remembers: when there are too many, all before the oldest that is remembered count as used.
+#[derive(Debug, Default)]
+struct Used {
+    numbers: BTreeSet<u64>,
+    /// Numbers below it count as used. Later tickets have greater ones.
+    floor: u64,
 }
 
 /// A ticket whose rows are being read, by one call or more.
@@ -29,15 +43,38 @@ struct Reading {
 /// One call that reads the rows of a ticket; ends when dropped.
 pub(super) struct Turn {
     tickets: Arc<Tickets>,
-    number: u64,
+    origin: u64,
     cancelled: CancellationToken,
 }
 
+impl Used {
+    /// Uses a ticket; answers whether it was not used before. At most `most` are remembered.
+    fn take(&mut self, number: u64, most: usize) -> bool {
+        if number < self.floor || !self.numbers.insert(number) {
+            return false;
+        }
+        if self.numbers.len() > most
+            && let Some(oldest) = self.numbers.pop_first()
+        {
+            self.floor = oldest.saturating_add(1);
+        }
+        true
+    }
+}
+
 impl Tickets {
-    /// Remembers tickets for as long as they can be used.
+    /// Remembers what was cancelled for as long as tickets can be used.
     pub(super) fn new(lifetime: Duration) -> Arc<Self> {
-        let remembered = || Cache::builder().max_capacity(MAX_REMEMBERED).time_to_live(lifetime).build();
-        Arc::new(Self { reading: Mutex::default(), cancelled: remembered(), used: remembered() })
+        Arc::new(Self {
+            reading: Mutex::default(),
+            cancelled: Cache::builder()
+                .max_capacity(MAX_REMEMBERED as u64)
+                .time_to_live(lifetime)
+                // By moka's own choice a new entry would have to be asked for more often than an old one to get in.
+                .eviction_policy(EvictionPolicy::lru())
+                .build(),
+            used: Mutex::default(),
+        })
     }
 
     /// Begins to read the rows of a ticket.
@@ -45,32 +82,42 @@ impl Tickets {
     /// # Errors
     /// STATEMENT_CANCELLED when it was cancelled; TICKET_INVALID when it is good for once, and was used.
     pub(super) fn begin(self: &Arc<Self>, ticket: &Opened) -> Result<Turn, Error> {
-        let number = ticket.number;
+        let origin = ticket.origin;
         let turn = {
             let mut reading = self.reading.lock();
-            if self.cancelled.contains_key(&number) {
-                return Err(cancelled());
-            }
+            self.check(ticket)?;
             let entry =
-                reading.entry(number).or_insert_with(|| Reading { calls: 0, cancelled: CancellationToken::new() });
+                reading.entry(origin).or_insert_with(|| Reading { calls: 0, cancelled: CancellationToken::new() });
             entry.calls += 1;
-            Turn { tickets: Arc::clone(self), number, cancelled: entry.cancelled.clone() }
+            Turn { tickets: Arc::clone(self), origin, cancelled: entry.cancelled.clone() }
         };
-        if ticket.purpose == Purpose::Write && !self.used.entry(number).or_insert(()).is_fresh() {
-            let text = "The ticket was used: its statement changes rows, and runs once. Execute the statement again.";
+        if ticket.purpose == Purpose::Write && !self.used.lock().take(origin, MAX_REMEMBERED) {
+            let text = "The ticket was used, or too many others were since it was made: its statement changes rows, and \
+                        runs once. Execute the statement again.";
             return Err(Error::new(Reason::TicketInvalid, text));
         }
         Ok(turn)
     }
 
-    /// Cancels a ticket: what is read of it ends, and nothing is read of it any more.
+    /// Refuses a ticket that was cancelled.
+    ///
+    /// # Errors
+    /// STATEMENT_CANCELLED.
+    pub(super) fn check(&self, ticket: &Opened) -> Result<(), Error> {
+        if self.cancelled.contains_key(&ticket.origin) {
+            return Err(cancelled());
+        }
+        Ok(())
+    }
+
+    /// Cancels a ticket, and those that renew it: what is read of them ends, and nothing is read of them any more.
     pub(super) fn cancel(&self, ticket: &Opened) -> CancelStatus {
         if ticket.purpose == Purpose::Done {
             return CancelStatus::NotCancellable;
         }
         let reading = self.reading.lock();
-        self.cancelled.insert(ticket.number, ());
-        if let Some(reading) = reading.get(&ticket.number) {
+        self.cancelled.insert(ticket.origin, ());
+        if let Some(reading) = reading.get(&ticket.origin) {
             reading.cancelled.cancel();
         }
         CancelStatus::Cancelled
@@ -87,10 +134,10 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         let mut reading = self.tickets.reading.lock();
-        if let Some(entry) = reading.get_mut(&self.number) {
+        if let Some(entry) = reading.get_mut(&self.origin) {
             entry.calls -= 1;
             if entry.calls == 0 {
-                reading.remove(&self.number);
+                reading.remove(&self.origin);
             }
         }
     }
@@ -100,3 +147,6 @@ impl Drop for Turn {
 pub(super) fn cancelled() -> Error {
     Error::new(Reason::StatementCancelled, "The statement was cancelled.")
 }
+
+#[cfg(test)]
+mod tests;

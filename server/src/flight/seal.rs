@@ -71,6 +71,9 @@ pub(super) struct Sealed {
     effective_user: String,
     #[prost(sfixed64, tag = "6")]
     expires_at_us: i64,
+    /// The number of the first ticket, of those that renew one another.
+    #[prost(fixed64, tag = "7")]
+    origin: u64,
 }
 
 impl Sealed {
@@ -85,8 +88,8 @@ impl Sealed {
 pub(super) struct Opened {
     pub(super) purpose: Purpose,
     pub(super) sealed: Sealed,
-    /// Tells it from all others of this server.
-    pub(super) number: u64,
+    /// Tells it from all others of this server, but for those that renew one another. Later ones have greater origins.
+    pub(super) origin: u64,
 }
 
 /// Something sealed, and until when it can be used.
@@ -135,11 +138,26 @@ impl Sealer {
     /// # Errors
     /// STATEMENT_TOO_LARGE.
     pub(super) fn seal(&self, purpose: Purpose, sealed: Sealed, caller: &Caller) -> Result<Fresh, Error> {
+        self.seal_of(None, purpose, sealed, caller)
+    }
+
+    /// Seals a ticket once more, for whom it was made, so that it can be used for longer.
+    ///
+    /// # Errors
+    /// STATEMENT_TOO_LARGE.
+    pub(super) fn renew(&self, ticket: Opened, caller: &Caller) -> Result<Fresh, Error> {
+        self.seal_of(Some(ticket.origin), ticket.purpose, ticket.sealed, caller)
+    }
+
+    /// `origin`: of the ticket that is renewed, if one is.
+    fn seal_of(&self, origin: Option<u64>, purpose: Purpose, sealed: Sealed, caller: &Caller) -> Result<Fresh, Error> {
         let expires_at_us = self.env.now_us().saturating_add(self.lifetime_us);
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
         let message = Sealed {
             user_id: caller.user_id.as_str().to_owned(),
             effective_user: caller.effective_user().as_str().to_owned(),
             expires_at_us,
+            origin: origin.unwrap_or(number),
             ..sealed
         };
         let mut body = message.encode_to_vec();
@@ -152,7 +170,6 @@ impl Sealer {
             );
             return Err(Error::new(Reason::StatementTooLarge, text).with("limit", "flight.max_handle_bytes"));
         }
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
         self.key
             .seal_in_place_append_tag(nonce(number), Aad::from([VERSION, purpose.code()]), &mut body)
             .map_err(Error::internal)?;
@@ -168,6 +185,14 @@ impl Sealer {
     /// # Errors
     /// TICKET_INVALID, TICKET_EXPIRED, PERMISSION_DENIED.
     pub(super) fn open_ticket(&self, bytes: &[u8], caller: &Caller) -> Result<Opened, Error> {
+        self.not_expired(self.open(bytes, &Purpose::TICKETS, caller)?)
+    }
+
+    /// Opens a ticket that may have expired, to cancel what is still read of it.
+    ///
+    /// # Errors
+    /// TICKET_INVALID, PERMISSION_DENIED.
+    pub(super) fn open_old_ticket(&self, bytes: &[u8], caller: &Caller) -> Result<Opened, Error> {
         self.open(bytes, &Purpose::TICKETS, caller)
     }
 
@@ -176,7 +201,16 @@ impl Sealer {
     /// # Errors
     /// As [`Sealer::open_ticket`].
     pub(super) fn open_handle(&self, bytes: &[u8], caller: &Caller) -> Result<Opened, Error> {
-        self.open(bytes, &[Purpose::Prepared], caller)
+        self.not_expired(self.open(bytes, &[Purpose::Prepared], caller)?)
+    }
+
+    fn not_expired(&self, opened: Opened) -> Result<Opened, Error> {
+        if opened.sealed.expires_at_us <= self.env.now_us() {
+            let text = "The ticket or prepared statement has expired: flight.ticket_lifetime_s says how long one is good. \
+                        Execute or prepare the statement again.";
+            return Err(Error::new(Reason::TicketExpired, text));
+        }
+        Ok(opened)
     }
 
     fn open(&self, bytes: &[u8], purposes: &[Purpose], caller: &Caller) -> Result<Opened, Error> {
@@ -196,12 +230,8 @@ impl Sealer {
                         has to execute the statement for itself.";
             return Err(Error::new(Reason::PermissionDenied, text));
         }
-        if sealed.expires_at_us <= self.env.now_us() {
-            let text = "The ticket or prepared statement has expired: flight.ticket_lifetime_s says how long one is good. \
-                        Execute or prepare the statement again.";
-            return Err(Error::new(Reason::TicketExpired, text));
-        }
-        Ok(Opened { purpose, sealed, number })
+        let origin = sealed.origin;
+        Ok(Opened { purpose, sealed, origin })
     }
 }
 

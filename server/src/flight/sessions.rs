@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use kalamdb_engine::{Caller, Env, Error, IngestOptions, Reason, UserId};
-use moka::sync::Cache;
+use moka::{policy::EvictionPolicy, sync::Cache};
 use tonic::metadata::MetadataMap;
 
 use super::{Call, schema::CATALOG};
@@ -15,8 +15,9 @@ use crate::{call::CallContext, identity::Credential};
 /// The cookie's name, as Flight has it.
 const COOKIE: &str = "arrow_flight_session_id";
 
-/// The header that names the namespace of unqualified names for one call, before what the session says.
-const NAMESPACE_HEADER: &str = "x-kalamdb-namespace";
+/// The headers that name the namespace of unqualified names for one call, before what the session says. The driver for
+/// JDBC sends the second for `schema` in its URL, as all properties that it does not know.
+const NAMESPACE_HEADERS: [&str; 2] = ["x-kalamdb-namespace", "schema"];
 
 /// The options' names.
 pub(super) const CATALOG_OPTION: &str = "catalog";
@@ -36,11 +37,9 @@ struct Options {
     values: BTreeMap<String, String>,
 }
 
-/// The options of sessions; the least used go first when there are too many.
+/// The options of sessions; those not used for longest go first when there are too many.
 pub(super) struct Sessions {
     options: Cache<Key, Arc<Options>>,
-    /// Sessions that the handshake opened, which end with CloseSession.
-    opened: Cache<String, ()>,
     env: Arc<dyn Env>,
 }
 
@@ -53,23 +52,25 @@ pub(super) enum Fault {
 
 impl Sessions {
     pub(super) fn new(most: u64, lifetime: Duration, env: Arc<dyn Env>) -> Self {
-        Self {
-            options: Cache::builder().max_capacity(most).time_to_idle(lifetime).build(),
-            opened: Cache::builder().max_capacity(most).time_to_live(lifetime).build(),
-            env,
-        }
+        let options = Cache::builder()
+            .max_capacity(most)
+            .time_to_idle(lifetime)
+            // By moka's own choice new sessions would have to be asked for more often than old ones to get in.
+            .eviction_policy(EvictionPolicy::lru())
+            .build();
+        Self { options, env }
     }
 
     /// A call with these headers.
     ///
     /// # Errors
-    /// INVALID_REQUEST when the header with the namespace is no text.
+    /// INVALID_REQUEST when a header with a namespace is no text.
     pub(super) fn call(&self, context: CallContext, headers: &MetadataMap) -> Result<Call, Error> {
         let values = self.of(&context, headers).map(|options| options.values.clone()).unwrap_or_default();
-        let namespace = match headers.get(NAMESPACE_HEADER) {
-            Some(value) => {
-                let wrong =
-                    |_| Error::new(Reason::InvalidRequest, format!("The header {NAMESPACE_HEADER} is no text."));
+        let named = NAMESPACE_HEADERS.into_iter().find_map(|name| Some((name, headers.get(name)?)));
+        let namespace = match named {
+            Some((name, value)) => {
+                let wrong = |_| Error::new(Reason::InvalidRequest, format!("The header {name} is no text."));
                 Some(value.to_str().map_err(wrong)?.to_owned())
             }
             None => values.get(SCHEMA_OPTION).cloned(),
@@ -110,20 +111,15 @@ impl Sessions {
         new_cookie
     }
 
-    /// Forgets the options of the call's session; answers its id, if the handshake opened it.
-    pub(super) fn close(&self, call: &Call) -> Option<String> {
+    /// Forgets the options of the call's session; answers its id, if the call's credential is of one.
+    pub(super) fn close<'a>(&self, call: &'a Call) -> Option<&'a str> {
         if let Some(key) = self.key_of(&call.context, call.cookie.as_deref()) {
             self.options.invalidate(&key);
         }
         match &call.context.grant.basis.credential {
-            Credential::Session(id) => self.opened.remove(id).map(|()| id.clone()),
+            Credential::Session(id) => Some(id),
             _ => None,
         }
-    }
-
-    /// Notes that the handshake opened a session.
-    pub(super) fn opened(&self, session: String) {
-        self.opened.insert(session, ());
     }
 
     fn of(&self, context: &CallContext, headers: &MetadataMap) -> Option<Arc<Options>> {

@@ -127,12 +127,12 @@ fn names(info: &mut SqlInfoDataBuilder) {
     info.append(SqlInfo::SqlDdlCatalog, false);
     info.append(SqlInfo::SqlDdlSchema, true);
     info.append(SqlInfo::SqlDdlTable, true);
-    let lower_case = SqlSupportedCaseSensitivity::SqlCaseSensitivityLowercase as i32;
-    info.append(SqlInfo::SqlIdentifierCase, lower_case);
+    let lower_case = SqlSupportedCaseSensitivity::SqlCaseSensitivityLowercase;
+    info.append(SqlInfo::SqlIdentifierCase, ordinal(lower_case as i32));
     info.append(SqlInfo::SqlIdentifierQuoteChar, "\"");
     // As they are: none of the other values says so.
-    let as_is = SqlSupportedCaseSensitivity::SqlCaseSensitivityUnknown as i32;
-    info.append(SqlInfo::SqlQuotedIdentifierCase, as_is);
+    let as_is = SqlSupportedCaseSensitivity::SqlCaseSensitivityUnknown;
+    info.append(SqlInfo::SqlQuotedIdentifierCase, ordinal(as_is as i32));
     info.append(SqlInfo::SqlAllTablesAreSelectable, true);
     info.append(SqlInfo::SqlSearchStringEscape, "\\");
     info.append(SqlInfo::SqlExtraNameCharacters, "");
@@ -146,7 +146,7 @@ fn names(info: &mut SqlInfoDataBuilder) {
 }
 
 fn language(info: &mut SqlInfoDataBuilder) {
-    info.append(SqlInfo::SqlNullOrdering, SqlNullOrdering::SqlNullsSortedHigh as i32);
+    info.append(SqlInfo::SqlNullOrdering, ordinal(SqlNullOrdering::SqlNullsSortedHigh as i32));
     info.append(SqlInfo::SqlKeywords, KEYWORDS);
     info.append(SqlInfo::SqlNumericFunctions, NUMERIC_FUNCTIONS);
     info.append(SqlInfo::SqlStringFunctions, STRING_FUNCTIONS);
@@ -172,7 +172,14 @@ fn language(info: &mut SqlInfoDataBuilder) {
     // Entry level.
     info.append(SqlInfo::SqlAnsi92SupportedLevel, bits(&[0]));
     info.append(SqlInfo::SqlSupportsIntegrityEnhancementFacility, false);
-    info.append(SqlInfo::SqlOuterJoinsSupportLevel, SqlOuterJoinsSupportLevel::SqlFullOuterJoins as i32);
+    // An ordinal, says Flight SQL; drivers for JDBC and ODBC look at bits. Who has the full ones has the limited ones.
+    info.append(
+        SqlInfo::SqlOuterJoinsSupportLevel,
+        bits(&[
+            SqlOuterJoinsSupportLevel::SqlLimitedOuterJoins as i32,
+            SqlOuterJoinsSupportLevel::SqlFullOuterJoins as i32,
+        ]),
+    );
     info.append(SqlInfo::SqlSupportedPositionedCommands, 0);
     info.append(SqlInfo::SqlSelectForUpdateSupported, false);
     info.append(SqlInfo::SqlStoredProceduresSupported, false);
@@ -227,7 +234,7 @@ fn limits(info: &mut SqlInfoDataBuilder, config: &Config) {
 
 fn transactions(info: &mut SqlInfoDataBuilder) {
     let none = SqlTransactionIsolationLevel::SqlTransactionNone as i32;
-    info.append(SqlInfo::SqlDefaultTransactionIsolation, none);
+    info.append(SqlInfo::SqlDefaultTransactionIsolation, ordinal(none));
     info.append(SqlInfo::SqlTransactionsSupported, false);
     info.append(SqlInfo::SqlSupportedTransactionsIsolationLevels, bits(&[none]));
     info.append(SqlInfo::SqlDataDefinitionCausesTransactionCommit, false);
@@ -270,7 +277,16 @@ fn conversions() -> BTreeMap<i32, Vec<i32>> {
     map
 }
 
+/// The number of a value as drivers read it. Flight SQL says that it has 32 bits, but its servers in Java and C++ send 64:
+/// the driver for JDBC casts to no other, and that for ODBC reads as many, whatever is there.
+fn ordinal(number: i32) -> i64 {
+    number.into()
+}
+
 /// The bitmask with these bits.
 fn bits(numbers: &[i32]) -> i32 {
     numbers.iter().fold(0, |mask, number| mask | 1 << number)
 }
+
+#[cfg(test)]
+mod tests;

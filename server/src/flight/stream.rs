@@ -1,7 +1,7 @@
 //! Rows on their way to a client: made while it reads them, in messages of bounded size. Dropping the stream stops the
 //! query.
 
-use std::{collections::VecDeque, pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc};
 
 use arrow::{
     array::RecordBatch,
@@ -17,7 +17,12 @@ use super::{
     running::{Turn, cancelled},
     schema,
 };
-use crate::{call::TraceId, convert, errors, services::shutting_down};
+use crate::{
+    call::TraceId,
+    convert::{self, Pieces},
+    errors,
+    services::shutting_down,
+};
 
 /// Messages are kept below this size, but for a single row that is larger. Clients of tonic take no more than 4 MB unless
 /// they are told to.
@@ -30,8 +35,8 @@ pub(super) type DataStream = Pin<Box<dyn Stream<Item = Result<FlightData, Status
 struct Sending {
     rows: RowStream,
     schema: SchemaRef,
-    /// Rest of the last batch: slices of it, which own no memory.
-    pending: VecDeque<RecordBatch>,
+    /// Rest of the last batch.
+    pending: Pieces,
     _turn: Turn,
     cancelled: CancellationToken,
     stopping: CancellationToken,
@@ -40,36 +45,35 @@ struct Sending {
 
 impl Sending {
     async fn next(&mut self) -> Option<Result<RecordBatch, Error>> {
-        if let Some(piece) = self.pending.pop_front() {
-            return Some(Ok(piece));
+        if self.ended {
+            return None;
         }
+        let piece = self.piece().await;
+        self.ended = !matches!(piece, Some(Ok(_)));
+        piece
+    }
+
+    async fn piece(&mut self) -> Option<Result<RecordBatch, Error>> {
         loop {
-            if self.ended {
-                return None;
+            // Asked before each message, since one batch may have thousands of them.
+            if self.cancelled.is_cancelled() {
+                return Some(Err(cancelled()));
+            }
+            if self.stopping.is_cancelled() {
+                return Some(Err(shutting_down()));
+            }
+            if let Some(piece) = self.pending.next() {
+                return Some(piece.and_then(|piece| convert::to_plain(&piece, &self.schema)));
             }
             let batch = tokio::select! {
                 biased;
-                () = self.cancelled.cancelled() => Some(Err(cancelled())),
+                () = self.cancelled.cancelled() => return Some(Err(cancelled())),
                 batch = self.rows.next() => batch,
-                () = self.stopping.cancelled() => Some(Err(shutting_down())),
+                () = self.stopping.cancelled() => return Some(Err(shutting_down())),
             };
-            let split = match batch {
-                Some(Ok(batch)) => convert::split_for_messages(&batch, &self.schema, MAX_MESSAGE_BYTES),
-                Some(Err(error)) => Err(error),
-                None => {
-                    self.ended = true;
-                    return None;
-                }
-            };
-            match split {
-                Ok(pieces) => self.pending = pieces.into(),
-                Err(error) => {
-                    self.ended = true;
-                    return Some(Err(error));
-                }
-            }
-            if let Some(piece) = self.pending.pop_front() {
-                return Some(Ok(piece));
+            match batch? {
+                Ok(batch) => self.pending.begin(batch),
+                Err(error) => return Some(Err(error)),
             }
         }
     }
@@ -82,7 +86,7 @@ pub(super) fn of_query(rows: RowStream, turn: Turn, trace: TraceId, stopping: Ca
     let sending = Sending {
         rows,
         schema: Arc::clone(&schema),
-        pending: VecDeque::new(),
+        pending: Pieces::new(usize::MAX, MAX_MESSAGE_BYTES),
         _turn: turn,
         cancelled,
         stopping,

@@ -18,7 +18,7 @@ use super::{
     Call, FlightApi,
     command::{Asked, invalid, no_transaction, not_supported, substrait},
     ingest::{IngestCall, ingest},
-    parameters::{self, ROWS_AT_ONCE},
+    parameters,
     put::{Rows, Upload},
     schema::CATALOG,
     seal::{Purpose, Sealed},
@@ -87,15 +87,14 @@ impl FlightApi {
         };
         let (mut affected, mut first) = (0, 0);
         while let Some(batch) = rest.next().await {
-            let batch = batch?;
-            if first == 0 && batch.num_rows() > 0 {
-                self.changes_something(call, &statement, std::slice::from_ref(&batch)).await?;
-            }
-            for start in (0..batch.num_rows()).step_by(ROWS_AT_ONCE) {
-                let slice = batch.slice(start, ROWS_AT_ONCE.min(batch.num_rows() - start));
-                let rows = parameters::of_batch(&slice, first)?;
+            for part in parameters::parts(batch?, self.max_message_bytes) {
+                let part = part?;
+                if first == 0 {
+                    self.changes_something(call, &statement, std::slice::from_ref(&part)).await?;
+                }
+                let rows = parameters::of_batch(&part, first)?;
                 affected += self.run_for_each(call, &statement, rows, first).await?;
-                first += slice.num_rows() as u64;
+                first += part.num_rows() as u64;
             }
         }
         Ok(affected)

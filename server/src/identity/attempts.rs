@@ -16,7 +16,7 @@ use std::{
 
 use kalamdb_engine::{Error, Reason};
 use metrics::{Counter, counter, describe_counter};
-use moka::sync::Cache;
+use moka::{policy::EvictionPolicy, sync::Cache};
 use tokio::time::Instant;
 
 use crate::{config::AuthSection, limits::RETRY_AFTER_MS};
@@ -100,7 +100,9 @@ struct Count {
 
 impl<K: Hash + Eq + Send + Sync + 'static> Limit<K> {
     fn new(max: u32, window: Duration, setting: &'static str) -> Self {
-        let counts = Cache::builder().max_capacity(MOST_COUNTED).time_to_live(window).build();
+        // Not by how often they are asked for: a full cache would keep new ones out, and count nothing of them.
+        let lru = EvictionPolicy::lru();
+        let counts = Cache::builder().max_capacity(MOST_COUNTED).eviction_policy(lru).time_to_live(window).build();
         Self { max, window, setting, counts }
     }
 

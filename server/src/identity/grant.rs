@@ -74,6 +74,12 @@ impl Grant {
         Arc::new(Self::new(basis, None))
     }
 
+    /// A right that nothing ends.
+    #[cfg(test)]
+    pub(crate) fn of(basis: Basis) -> Arc<Self> {
+        Arc::new(Self::new(basis, None))
+    }
+
     fn new(basis: Basis, place: Option<(Arc<Grants>, u64)>) -> Self {
         Self {
             basis,

@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     shutting_down, split,
-    stream::{ResultStream, StatementStream},
+    stream::{ResultStream, StatementStream, pieces},
 };
 use crate::{
     call::CallContext,
@@ -140,16 +140,21 @@ async fn answer(
 
 async fn collect(mut stream: RowStream, format: ResultFormat, budget: &mut ResultBudget) -> Result<Rows, Error> {
     let mut rows = Rows { columns: convert::to_columns(stream.columns()), ..Rows::default() };
+    // A batch may show far more than it holds, and than there is room for: what is converted is counted piece by piece.
+    let mut pieces = pieces(format);
     if format == ResultFormat::ArrowIpc {
         let mut ipc = IpcStream::new(&stream.schema())?;
         let mut written = 0;
         while let Some(batch) = stream.next().await {
             let batch = batch?;
             budget.take_rows(batch.num_rows())?;
-            ipc.write(&batch)?;
-            budget.take_bytes(ipc.len() - written)?;
-            written = ipc.len();
             rows.row_count += batch.num_rows() as u64;
+            pieces.begin(batch);
+            for piece in &mut pieces {
+                ipc.write(&piece?)?;
+                budget.take_bytes(ipc.len() - written)?;
+                written = ipc.len();
+            }
         }
         rows.arrow_ipc = ipc.finish()?;
         return Ok(rows);
@@ -157,13 +162,16 @@ async fn collect(mut stream: RowStream, format: ResultFormat, budget: &mut Resul
     while let Some(batch) = stream.next().await {
         let batch = batch?;
         budget.take_rows(batch.num_rows())?;
-        let converted = convert::to_rows(&batch, stream.columns())?;
-        budget.take_bytes(converted.iter().map(size_in_message).sum())?;
         rows.row_count += batch.num_rows() as u64;
-        if rows.rows.is_empty() {
-            rows.rows = converted;
-        } else {
-            rows.rows.extend(converted);
+        pieces.begin(batch);
+        for piece in &mut pieces {
+            let converted = convert::to_rows(&piece?, stream.columns())?;
+            budget.take_bytes(converted.iter().map(size_in_message).sum())?;
+            if rows.rows.is_empty() {
+                rows.rows = converted;
+            } else {
+                rows.rows.extend(converted);
+            }
         }
     }
     Ok(rows)

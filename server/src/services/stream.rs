@@ -3,7 +3,7 @@
 
 use std::{collections::VecDeque, pin::Pin, time::Instant};
 
-use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use arrow::datatypes::SchemaRef;
 use futures::{Stream, StreamExt, stream};
 use kalamdb_engine::{Body, Error, Execution, RowStream, StatementOutput};
 use kalamdb_proto::v1::{
@@ -17,12 +17,18 @@ use super::{
     query::{elapsed_ms, size_in_message},
     shutting_down,
 };
-use crate::{call::TraceId, convert, errors};
+use crate::{
+    call::TraceId,
+    convert::{self, Pieces},
+    errors,
+};
 
 /// Messages are kept below this size, but for a single row that is larger.
 pub(super) const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
-/// Rows converted at once: what a client that stops reading makes the server hold is no more than this.
+/// Rows converted at once.
 const ROWS_AT_ONCE: usize = 1_024;
+/// Bytes converted at once: less than those of a message, which has more to say of each value.
+const BYTES_AT_ONCE: usize = MAX_MESSAGE_BYTES / 16 * 15;
 
 /// The stream of messages.
 pub(crate) type ResultStream = Pin<Box<dyn Stream<Item = Result<ExecuteStreamResponse, Status>> + Send>>;
@@ -44,8 +50,8 @@ struct CurrentStatement {
     rows: RowStream,
     /// Schema of the messages, with [`ResultFormat::ArrowIpc`].
     ipc_schema: Option<SchemaRef>,
-    /// Rest of the last batch: slices of it, which own no memory.
-    pending: VecDeque<RecordBatch>,
+    /// Rest of the last batch.
+    pending: Pieces,
     index: usize,
     row_count: u64,
     commit_seq: u64,
@@ -137,7 +143,7 @@ impl StatementStream {
                 self.current = Some(CurrentStatement {
                     rows,
                     ipc_schema,
-                    pending: VecDeque::new(),
+                    pending: pieces(self.format),
                     index,
                     row_count: 0,
                     commit_seq,
@@ -153,37 +159,29 @@ impl CurrentStatement {
     /// Messages with the next rows; `None` after the last.
     async fn next_messages(&mut self) -> Result<Option<Vec<RowBatch>>, Error> {
         let piece = loop {
-            if let Some(piece) = self.pending.pop_front() {
-                break piece;
+            if let Some(piece) = self.pending.next() {
+                break piece?;
             }
             match self.rows.next().await {
                 None => return Ok(None),
-                Some(batch) => self.pending = self.split(&batch?)?.into(),
+                Some(batch) => self.pending.begin(batch?),
             }
         };
         let row_count = piece.num_rows() as u64;
         self.row_count += row_count;
-        if self.ipc_schema.is_some() {
-            let arrow_ipc = convert::to_ipc(&piece)?;
+        if let Some(schema) = &self.ipc_schema {
+            let arrow_ipc = convert::to_ipc(&convert::to_plain(&piece, schema)?)?;
             return Ok(Some(vec![RowBatch { arrow_ipc, row_count, ..RowBatch::default() }]));
         }
         Ok(Some(into_messages(convert::to_rows(&piece, self.rows.columns())?, MAX_MESSAGE_BYTES)))
     }
-
-    /// A batch as pieces that are converted one at a time.
-    fn split(&self, batch: &RecordBatch) -> Result<Vec<RecordBatch>, Error> {
-        match &self.ipc_schema {
-            _ if batch.num_rows() == 0 => Ok(Vec::new()),
-            Some(schema) => convert::split_for_messages(batch, schema, MAX_MESSAGE_BYTES),
-            None => Ok(pieces(batch)),
-        }
-    }
 }
 
-/// Slices of a batch that are small enough to be converted to rows at once.
-pub(super) fn pieces(batch: &RecordBatch) -> Vec<RecordBatch> {
-    let rows = batch.num_rows();
-    (0..rows).step_by(ROWS_AT_ONCE).map(|from| batch.slice(from, ROWS_AT_ONCE.min(rows - from))).collect()
+/// Batches in pieces that are converted one at a time: what a client that stops reading makes the server hold is no more
+/// than one of them, converted.
+pub(super) fn pieces(format: ResultFormat) -> Pieces {
+    let max_rows = if format == ResultFormat::ArrowIpc { usize::MAX } else { ROWS_AT_ONCE };
+    Pieces::new(max_rows, BYTES_AT_ONCE)
 }
 
 /// Rows dealt out to messages of at most `max_bytes`, unless a single row has more.

@@ -31,7 +31,7 @@ use crate::{
     call::{self, CallContext, OpenCall, TraceId, TraceIds},
     config::{Config, MetricsAccess},
     errors,
-    flight::{FlightApi, MAX_HANDSHAKE_BYTES},
+    flight::{self, FlightApi, MAX_HANDSHAKE_BYTES},
     identity::{Authenticated, Grant, Identity},
     limits::{CallLimit, CallPermit, FairShares, ResultLimits},
     services::{
@@ -51,6 +51,9 @@ use crate::{
 const REFUSED_BODY_WAIT: Duration = Duration::from_millis(50);
 const REFUSED_BODY_BYTES: usize = 64 << 10;
 
+/// The setting that bounds requests.
+pub(super) const MAX_REQUEST_BYTES: &str = "limits.max_request_bytes";
+
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A service whose type is not worth naming.
@@ -68,6 +71,8 @@ pub(crate) struct App {
     admin_server: AdminServiceServer<AdminApi>,
     auth_server: AuthServiceServer<AuthApi>,
     flight: Arc<FlightApi>,
+    /// Of calls of Flight, but for those that bring rows.
+    max_flight_bytes: usize,
     max_upload_bytes: usize,
     health: OpenService,
     reflection: OpenService,
@@ -124,6 +129,7 @@ impl App {
             admin,
             auth,
             flight: parts.flight,
+            max_flight_bytes: flight::max_request_bytes(config),
             max_upload_bytes: config.flight.max_message_bytes,
             health: parts.health,
             reflection: parts.reflection,
@@ -234,7 +240,9 @@ impl App {
             Service::Flush => self.flush_server.clone().call(request),
             Service::Admin => self.admin_server.clone().call(request),
             Service::Auth => self.auth_server.clone().call(request),
-            Service::Flight => self.flight_server(METHODS[index].name).call(request),
+            Service::Flight => {
+                self.flight_server(METHODS[index].name).call(request.map(|body| body.map_err(broken_off)))
+            }
             Service::Health => self.health.clone().call(request.map(tonic::body::Body::new)),
             Service::Reflection => self.reflection.clone().call(request.map(tonic::body::Body::new)),
         };
@@ -255,7 +263,8 @@ impl App {
                 && !service.is_open()
                 && let Some(status) = Status::from_header_map(response.headers())
             {
-                let amended = errors::amend(&status, self.max_request_bytes);
+                let (max_bytes, limit) = self.message_limit(service);
+                let amended = errors::amend(&status, max_bytes, limit);
                 record.set_code(amended.code());
                 response = amended.into_http();
             }
@@ -275,9 +284,18 @@ impl App {
         let max_bytes = match method.rsplit('/').next() {
             Some("Handshake") => MAX_HANDSHAKE_BYTES,
             Some("DoPut" | "DoExchange") => self.max_upload_bytes,
-            _ => self.max_request_bytes,
+            _ => self.max_flight_bytes,
         };
         FlightServiceServer::from_arc(Arc::clone(&self.flight)).max_decoding_message_size(max_bytes)
+    }
+
+    /// The most bytes of a call that is one message, and the setting by which they are.
+    fn message_limit(&self, service: Service) -> (usize, &'static str) {
+        if service == Service::Flight && self.max_flight_bytes < self.max_request_bytes {
+            (self.max_flight_bytes, "flight.max_handle_bytes")
+        } else {
+            (self.max_request_bytes, MAX_REQUEST_BYTES)
+        }
     }
 
     /// Lets a call in: counts it, finds out who makes it, and how long it may take.
@@ -311,6 +329,12 @@ impl App {
             Err(error) => Err(refuse(&mut record, &error, trace)),
         }
     }
+}
+
+/// The error of a body that broke off, without what tonic would know it by: it takes the rest of a call that was cancelled for
+/// the end of its messages, and half of an upload would be all of it.
+fn broken_off(error: impl Into<BoxError>) -> BoxError {
+    format!("the request broke off: {}", error.into()).into()
 }
 
 /// What comes of a call, unless its right to go on goes before.

@@ -21,7 +21,7 @@ use tonic_types::StatusExt;
 use tracing::Instrument;
 
 use super::{
-    app::{Admitted, App, no_such_method, read_away, text, until_withdrawn},
+    app::{Admitted, App, MAX_REQUEST_BYTES, no_such_method, read_away, text, until_withdrawn},
     body::ResponseBody,
     json,
     liveness::Peer,
@@ -209,9 +209,9 @@ async fn read_body(request: Request<Incoming>, max_bytes: usize) -> Result<Bytes
     match tokio::time::timeout(BODY_TIMEOUT, reading).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(errors::amend(&Status::out_of_range("the body is too large"), max_bytes))
+            Err(errors::amend(&Status::out_of_range("the body is too large"), max_bytes, MAX_REQUEST_BYTES))
         }
-        Ok(Err(_)) => Err(errors::amend(&Status::cancelled(""), max_bytes)),
+        Ok(Err(_)) => Err(errors::amend(&Status::cancelled(""), max_bytes, MAX_REQUEST_BYTES)),
         Err(_) => {
             let error = Error::new(Reason::InvalidRequest, "The body of the request did not arrive in time.");
             Err(errors::refusal(&error))

@@ -11,9 +11,11 @@
 //! | `options` | options of sessions |
 //! | `tickets` | tickets of others, old ones, forged ones; cancellation |
 //! | `rights` | row rules; what ends with a credential; clients that vanish |
+//! | `hostile` | messages that say more than they have, and values that are not what they are said to be |
 
 mod calls;
 mod handshake;
+mod hostile;
 mod jdbc;
 mod listings;
 mod options;

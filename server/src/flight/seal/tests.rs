@@ -38,8 +38,33 @@ fn numbers_are_never_used_twice() {
     let seal = || sealer.seal(Purpose::Read, Sealed::new("SELECT 1", None), &caller("ana")).unwrap().bytes;
     let (a, b) = (seal(), seal());
     assert_ne!(a, b);
-    let open = |bytes: &Bytes| sealer.open_ticket(bytes, &caller("ana")).unwrap().number;
-    assert_ne!(open(&a), open(&b));
+    let open = |bytes: &Bytes| sealer.open_ticket(bytes, &caller("ana")).unwrap();
+    assert!(open(&a).origin < open(&b).origin, "later ones are greater");
+    // What is renewed has a number of its own, without which two texts would have one nonce.
+    let renewed = sealer.renew(open(&a), &caller("ana")).unwrap().bytes;
+    let number = |bytes: &[u8]| split(bytes).unwrap().0;
+    assert!(number(&a) < number(&b) && number(&b) < number(&renewed));
+}
+
+#[test]
+fn what_is_renewed_is_the_same_ticket_for_longer() {
+    let env = env();
+    let sealer = sealer(&env);
+    let ana = caller("ana");
+    let first = sealer.seal(Purpose::Read, Sealed::new("SELECT 1", None), &ana).unwrap();
+    let origin = sealer.open_ticket(&first.bytes, &ana).unwrap().origin;
+    let mut bytes = first.bytes.clone();
+    for _ in 0..3 {
+        env.advance_us(40_000_000);
+        let renewed = sealer.renew(sealer.open_ticket(&bytes, &ana).unwrap(), &ana).unwrap();
+        assert_eq!(renewed.expires_at_us, env.now_us() + 60_000_000);
+        bytes = renewed.bytes;
+        let opened = sealer.open_ticket(&bytes, &ana).unwrap();
+        assert_eq!((opened.origin, opened.purpose, opened.sealed.sql.as_str()), (origin, Purpose::Read, "SELECT 1"));
+    }
+    // A statement that is sealed again, as that of a prepared one is for each run, is another.
+    let again = sealer.seal(Purpose::Read, sealer.open_ticket(&bytes, &ana).unwrap().sealed, &ana).unwrap();
+    assert_ne!(sealer.open_ticket(&again.bytes, &ana).unwrap().origin, origin);
 }
 
 #[test]
@@ -96,6 +121,10 @@ fn it_expires() {
     sealer.open_ticket(&fresh.bytes, &ana).unwrap();
     env.advance_us(1);
     assert_eq!(sealer.open_ticket(&fresh.bytes, &ana).unwrap_err().reason(), Reason::TicketExpired);
+    // It can be cancelled still, by whom it was made for.
+    sealer.open_old_ticket(&fresh.bytes, &ana).unwrap();
+    let foreign = sealer.open_old_ticket(&fresh.bytes, &caller("bob"));
+    assert_eq!(foreign.unwrap_err().reason(), Reason::PermissionDenied);
 }
 
 #[test]

@@ -3,7 +3,10 @@ use std::sync::Arc;
 use kalamdb_engine::{FixedEnv, Role, SystemEnv};
 
 use super::*;
-use crate::{call::TraceIds, identity::Grant};
+use crate::{
+    call::TraceIds,
+    identity::{Basis, Grant},
+};
 
 fn sessions() -> Sessions {
     Sessions::new(100, Duration::from_secs(60), Arc::new(FixedEnv::new(0, 1)))
@@ -17,6 +20,13 @@ fn context(user: &str) -> CallContext {
         timeout: None,
         trace: TraceIds::new(&SystemEnv).of(&http::HeaderMap::new()),
     }
+}
+
+/// A call whose credential is of a session.
+fn context_in(user: &str, session: &str) -> CallContext {
+    let credential = Credential::Session(session.to_owned());
+    let basis = Basis { credential, user: None, acting_as: None, token_expires_at_us: None };
+    CallContext { grant: Grant::of(basis), ..context(user) }
 }
 
 fn headers(cookie: Option<&str>) -> MetadataMap {
@@ -63,9 +73,17 @@ fn a_cookie_is_good_for_its_user_alone() {
 #[test]
 fn a_header_names_the_namespace_of_one_call() {
     let sessions = sessions();
-    let mut headers = headers(None);
-    headers.insert(NAMESPACE_HEADER, "chat".parse().unwrap());
-    assert_eq!(sessions.call(context("ana"), &headers).unwrap().namespace.as_deref(), Some("chat"));
+    let cookie = sessions.set(&sessions.call(context("ana"), &headers(None)).unwrap(), schema("shop")).unwrap();
+    for name in NAMESPACE_HEADERS {
+        let mut headers = headers(Some(&cookie));
+        headers.insert(name, "chat".parse().unwrap());
+        let call = sessions.call(context("ana"), &headers).unwrap();
+        assert_eq!(call.namespace.as_deref(), Some("chat"), "{name}, before the option");
+    }
+    let mut both = headers(None);
+    both.insert("schema", "shop".parse().unwrap());
+    both.insert("x-kalamdb-namespace", "chat".parse().unwrap());
+    assert_eq!(sessions.call(context("ana"), &both).unwrap().namespace.as_deref(), Some("chat"));
 }
 
 #[test]
@@ -75,6 +93,35 @@ fn closing_forgets() {
     let call = sessions.call(context("ana"), &headers(Some(&cookie))).unwrap();
     assert_eq!(sessions.close(&call), None);
     assert_eq!(sessions.call(context("ana"), &headers(Some(&cookie))).unwrap().namespace, None);
+}
+
+#[test]
+fn closing_ends_the_session_of_the_credential() {
+    let sessions = sessions();
+    // Of any age, whoever opened it, and whether or not it has options.
+    let call = sessions.call(context_in("ana", "s1"), &headers(None)).unwrap();
+    assert_eq!(sessions.close(&call), Some("s1"));
+    sessions.set(&call, schema("chat"));
+    assert_eq!(sessions.close(&call), Some("s1"));
+    assert_eq!(sessions.call(context_in("ana", "s1"), &headers(None)).unwrap().namespace, None);
+}
+
+#[test]
+fn new_sessions_take_the_place_of_old_ones() {
+    let sessions = Sessions::new(10, Duration::from_secs(60), Arc::new(FixedEnv::new(0, 1)));
+    let session = |number: usize| context_in("ana", &format!("s{number}"));
+    for number in 0..100 {
+        let call = sessions.call(session(number), &headers(None)).unwrap();
+        sessions.set(&call, schema("chat"));
+        // However often the others are asked for.
+        for other in 0..=number {
+            sessions.call(session(other), &headers(None)).unwrap();
+        }
+        sessions.options.run_pending_tasks();
+        let again = sessions.call(session(number), &headers(None)).unwrap();
+        assert_eq!(again.namespace.as_deref(), Some("chat"), "session {number}");
+    }
+    assert!(sessions.options.entry_count() <= 10);
 }
 
 #[test]

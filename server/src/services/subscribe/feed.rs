@@ -2,12 +2,11 @@
 
 use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
 
-use arrow::array::RecordBatch;
 use bytes::Bytes;
 use futures::{Stream, stream};
 use kalamdb_engine::{CommitChanges, Error, IdleProgress, LiveEnd, LiveEvent, LiveQuery};
 use kalamdb_proto::v1::{
-    LiveEnded, LiveProgress, LiveReady, LiveReset, LiveStarted, RowBatch, subscribe_response::Event,
+    LiveEnded, LiveProgress, LiveReady, LiveReset, LiveStarted, ResultFormat, RowBatch, subscribe_response::Event,
 };
 use tokio::time::{Instant, timeout_at};
 use tonic::Status;
@@ -15,7 +14,8 @@ use tonic::Status;
 use super::frame::Frame;
 use crate::{
     call::TraceId,
-    convert, errors,
+    convert::{self, Pieces},
+    errors,
     identity::Grant,
     services::stream::{MAX_MESSAGE_BYTES, into_messages, pieces},
 };
@@ -45,7 +45,7 @@ pub(super) struct QueryFeed {
     grant: Arc<Grant>,
     state: State,
     /// Initial rows, in pieces that are converted one at a time.
-    rows: VecDeque<RecordBatch>,
+    rows: Pieces,
     /// Messages of the piece before.
     messages: VecDeque<RowBatch>,
     /// Changes, encoded.
@@ -79,7 +79,7 @@ impl QueryFeed {
             trace,
             grant,
             state: State::New,
-            rows: VecDeque::new(),
+            rows: pieces(ResultFormat::Rows),
             messages: VecDeque::new(),
             commits: Vec::new(),
             next: None,
@@ -144,7 +144,7 @@ impl QueryFeed {
             };
             let event = match event {
                 LiveEvent::Rows(batch) => {
-                    self.rows = pieces(&batch).into();
+                    self.rows.begin(batch);
                     continue;
                 }
                 LiveEvent::Changes(commits) => {
@@ -179,8 +179,8 @@ impl QueryFeed {
             if let Some(rows) = self.messages.pop_front() {
                 return Ok(Some(Frame::event(self.index, Event::Rows(rows))));
             }
-            let Some(piece) = self.rows.pop_front() else { return Ok(None) };
-            let rows = convert::to_rows(&piece, self.query.columns())?;
+            let Some(piece) = self.rows.next() else { return Ok(None) };
+            let rows = convert::to_rows(&piece?, self.query.columns())?;
             self.messages = into_messages(rows, MAX_MESSAGE_BYTES).into();
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{Int32Array, Int64Array, RecordBatch, StringArray},
+    array::{AsArray, Int32Array, Int64Array, RecordBatch, StringArray},
     datatypes::DataType,
 };
 use arrow_flight::{
@@ -15,11 +15,12 @@ use arrow_flight::{
         TableNotExistOption,
     },
 };
-use futures::stream;
+use futures::{TryStreamExt, stream};
+use kalamdb_tests::values::text;
 use prost::Message;
 use tonic::Code;
 
-use super::{Flight, descriptor, fails, flight, parameters, put, query, read, rows, shown, with_rows};
+use super::{Flight, descriptor, fails, flight, parameters, put, query, read, rows, shown, ticket, with_rows};
 
 #[tokio::test]
 async fn execute_reads_rows() {
@@ -210,6 +211,26 @@ async fn rows_come_in_messages_that_clients_take() {
     assert_eq!(batches.unwrap().iter().map(RecordBatch::num_rows).sum::<usize>(), 2_000);
     let batches = query(&mut flight, "SELECT value FROM generate_series(1, 3000000)").await.unwrap();
     assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 3_000_000);
+}
+
+#[tokio::test]
+async fn rows_that_share_one_large_value_come_few_by_few() {
+    let (client, mut flight) = with_rows().await;
+    client.run("CREATE USER TABLE large (id BIGINT PRIMARY KEY, body TEXT)").await;
+    client.run("CREATE USER TABLE small (id BIGINT PRIMARY KEY, k BIGINT)").await;
+    client.run_with("INSERT INTO large VALUES (1, $1)", vec![text("x".repeat(1_000_000))]).await;
+    client.run("INSERT INTO small SELECT value, 1 FROM generate_series(1, 8192)").await;
+    // Eight GB, of which the server has one MB.
+    let sql = "SELECT large.body FROM small JOIN large ON small.k = large.id";
+    let info = flight.execute(sql.to_owned(), None).await.unwrap();
+    let mut batches = flight.do_get(ticket(&info)).await.unwrap();
+    for _ in 0..20 {
+        let batch = batches.try_next().await.unwrap().expect("rows");
+        assert!((1..=2).contains(&batch.num_rows()), "{}", batch.num_rows());
+        assert!(batch.column(0).as_string::<i32>().iter().all(|body| body.is_some_and(|body| body.len() == 1_000_000)));
+    }
+    drop(batches);
+    assert_eq!(rows(&mut flight, "SELECT count(*) FROM small").await, ["8192"]);
 }
 
 #[tokio::test]

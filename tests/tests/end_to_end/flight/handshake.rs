@@ -119,6 +119,14 @@ async fn closing_the_session_ends_the_token() {
     act(&mut first, "CloseSession", Vec::new()).await.unwrap();
     fails(first.execute("SELECT 1".to_owned(), None).await, "CREDENTIAL_REVOKED", Code::Unauthenticated);
     assert_eq!(rows(&mut second, "SELECT 1").await, ["1"], "another session goes on");
+    // So does that of a token of Login.
+    let login = kalamdb_proto::v1::LoginRequest { username: "ana".to_owned(), password: PASSWORD.to_owned() };
+    let tokens = nobody.auth().login(login).await.unwrap().into_inner().tokens.unwrap();
+    let mut by_login = stranger(&nobody);
+    by_login.set_token(tokens.access_token);
+    assert_eq!(rows(&mut by_login, "SELECT 1").await, ["1"]);
+    act(&mut by_login, "CloseSession", Vec::new()).await.unwrap();
+    fails(by_login.execute("SELECT 1".to_owned(), None).await, "CREDENTIAL_REVOKED", Code::Unauthenticated);
     // A key is of no session, and stays.
     let key = auth::key_of(&admin, "ana").await;
     let mut by_key = stranger(&nobody);

@@ -1,10 +1,11 @@
 //! What there is: filters, and who sees what.
 
 use arrow::array::{Array, AsArray, RecordBatch, UnionArray};
-use arrow_flight::sql::{CommandGetDbSchemas, CommandGetTables, SqlInfo};
+use arrow_flight::sql::{CommandGetDbSchemas, CommandGetSqlInfo, CommandGetTables, SqlInfo};
 use kalamdb_tests::{access::Secured, client::unique_name};
+use tonic::Code;
 
-use super::{Flight, flight, read, shown, with_rows};
+use super::{Flight, descriptor, fails, flight, read, shown, with_rows};
 
 async fn tables(flight: &mut Flight, command: CommandGetTables) -> Vec<String> {
     let info = flight.get_tables(command).await.unwrap();
@@ -52,6 +53,15 @@ async fn filters_are_patterns() {
     let of_type = |table_type: &str| CommandGetTables { table_types: vec![table_type.to_owned()], ..named("%") };
     assert_eq!(tables(&mut flight, of_type("TABLE")).await.len(), 3);
     assert_eq!(tables(&mut flight, of_type("VIEW")).await.len(), 0);
+    // However many are asked for.
+    let many = |names: &[&str]| CommandGetTables {
+        table_types: names.iter().map(|name| (*name).to_owned()).cycle().take(100_000).collect(),
+        ..named("%")
+    };
+    assert_eq!(tables(&mut flight, many(&["VIEW"])).await.len(), 0);
+    assert_eq!(tables(&mut flight, many(&["VIEW", "TABLE"])).await.len(), 3);
+    let failure = fails(flight.get_tables(named(&"%".repeat(2_000))).await, "INVALID_REQUEST", Code::InvalidArgument);
+    assert!(failure.message.contains("shorter"), "{}", failure.message);
     let of_system = CommandGetTables {
         db_schema_filter_pattern: Some("system".to_owned()),
         table_types: vec!["SYSTEM TABLE".to_owned()],
@@ -105,6 +115,17 @@ async fn the_server_says_all_that_it_can_do() {
     assert_eq!(value(&batch, &names, SqlInfo::FlightSqlServerCancel), "true");
     assert_eq!(value(&batch, &names, SqlInfo::SqlTransactionsSupported), "false");
     assert_eq!(value(&batch, &names, SqlInfo::SqlIdentifierQuoteChar), "\"");
+}
+
+#[tokio::test]
+async fn numbers_are_answered_once_however_often_they_are_asked_for() {
+    let (client, mut flight) = with_rows().await;
+    let info = flight.get_sql_info(vec![SqlInfo::FlightSqlServerName; 1_000_000]).await.unwrap();
+    let batches = read(&mut flight, info).await.unwrap();
+    assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 1);
+    let unknown = client.request(descriptor(&CommandGetSqlInfo { info: vec![9_999; 1_000] }));
+    let info = flight.inner_mut().get_flight_info(unknown).await.unwrap().into_inner();
+    assert!(read(&mut flight, info).await.unwrap().is_empty(), "nothing, which is not all");
 }
 
 fn value(batch: &RecordBatch, names: &[u32], name: SqlInfo) -> String {

@@ -141,6 +141,21 @@ async fn what_cannot_be_set_is_said_by_name() {
 }
 
 #[tokio::test]
+async fn the_schema_of_a_url_is_a_header() {
+    // As the driver for JDBC sends what it does not know.
+    let client = client_with_rows().await;
+    let namespace = client.namespace_name().to_owned();
+    let mut flight = flight(&client.namespace(""));
+    let sql = "SELECT count(*) FROM t";
+    fails(flight.execute(sql.to_owned(), None).await, "NAMESPACE_REQUIRED", tonic::Code::InvalidArgument);
+    flight.set_header("schema", namespace);
+    assert_eq!(rows(&mut flight, sql).await, ["5"]);
+    // The header that has no other meaning is before it.
+    flight.set_header("x-kalamdb-namespace", "nothing");
+    fails(flight.execute(sql.to_owned(), None).await, "NAMESPACE_NOT_FOUND", tonic::Code::NotFound);
+}
+
+#[tokio::test]
 async fn without_a_session_a_cookie_finds_them() {
     // Of the localhost bypass, and of keys, there are no sessions.
     let client = client_with_rows().await;

@@ -51,7 +51,8 @@ async fn row_rules_hold() {
     root.run("ALTER USER ana SET PERMISSIONS ('n.board.id >= 0')").await;
     let batches: Vec<RecordBatch> = ana.do_get(ticket(&info)).await.unwrap().try_collect().await.unwrap();
     assert_eq!(shown(&batches).len(), 2);
-    root.run("ALTER USER ana SET PERMISSIONS ('n.own.*')").await;
+    root.run("CREATE NAMESPACE elsewhere").await;
+    root.run("ALTER USER ana SET PERMISSIONS ('elsewhere.*')").await;
     let refused = match ana.do_get(ticket(&info)).await {
         Ok(rows) => rows.try_collect::<Vec<_>>().await.map(drop),
         Err(error) => Err(error),

@@ -69,6 +69,13 @@ async fn statements_that_show_something_are_queries() {
         assert_eq!(prepared.dataset_schema().unwrap(), &announced, "{sql}");
         read(&mut flight, info).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
+    // Whether there is such a folder is found out when it is read.
+    let backups = "SHOW BACKUP 'none'";
+    let prepared = flight.prepare(backups.to_owned(), None).await.unwrap();
+    let info = flight.execute(backups.to_owned(), None).await.unwrap();
+    assert_eq!(prepared.dataset_schema().unwrap(), &info.clone().try_decode_schema().unwrap());
+    assert!(info.endpoint[0].expiration_time.is_some(), "it can be read again");
+    fails(flight.execute_update(backups.to_owned(), None).await, "INVALID_STATEMENT", Code::InvalidArgument);
     // What they answer is not lost to whoever runs them as updates.
     fails(flight.execute_update("SHOW TABLES".to_owned(), None).await, "INVALID_STATEMENT", Code::InvalidArgument);
     fails(flight.execute_update("SELECT 1".to_owned(), None).await, "INVALID_STATEMENT", Code::InvalidArgument);

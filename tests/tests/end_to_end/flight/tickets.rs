@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
 use arrow_flight::{
     CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightEndpoint, FlightInfo,
     RenewFlightEndpointRequest, Ticket,
+    decode::FlightRecordBatchStream,
+    error::FlightError,
     sql::{
         ActionCancelQueryRequest, ActionCancelQueryResult, ActionCreatePreparedStatementRequest,
         ActionCreatePreparedStatementResult, Any, CommandPreparedStatementQuery, CommandPreparedStatementUpdate,
@@ -40,6 +43,32 @@ async fn use_handle(flight: &mut Flight, client: &kalamdb_tests::client::Client,
         reasons.push(failure(put(flight, vec![message]).await.unwrap_err()).reason);
     }
     reasons
+}
+
+async fn renew(flight: &mut Flight, info: &FlightInfo) -> Result<FlightInfo, FlightError> {
+    let request = RenewFlightEndpointRequest::new(info.endpoint[0].clone()).encode_to_vec();
+    let body = act(flight, "RenewFlightEndpoint", request).await?.expect("a message");
+    let renewed = FlightEndpoint::decode(body.as_slice()).unwrap();
+    Ok(FlightInfo { endpoint: vec![renewed], ..info.clone() })
+}
+
+async fn cancel(flight: &mut Flight, info: &FlightInfo) -> CancelStatus {
+    let request = CancelFlightInfoRequest::new(info.clone()).encode_to_vec();
+    let body = act(flight, "CancelFlightInfo", request).await.unwrap().unwrap();
+    CancelFlightInfoResult::decode(body.as_slice()).unwrap().status()
+}
+
+/// What comes behind the last rows.
+async fn end_of(mut rows: FlightRecordBatchStream) -> Result<Option<RecordBatch>, FlightError> {
+    let end = async {
+        loop {
+            match rows.try_next().await {
+                Ok(Some(_)) => {}
+                end => return end,
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), end).await.expect("an end")
 }
 
 #[tokio::test]
@@ -101,13 +130,12 @@ async fn renewed_ones_last_longer() {
     let (_client, mut flight) = with_rows().await;
     let info = flight.execute("SELECT count(*) FROM t".to_owned(), None).await.unwrap();
     let before = info.endpoint[0].expiration_time.unwrap();
-    let renew = RenewFlightEndpointRequest::new(info.endpoint[0].clone()).encode_to_vec();
-    let body = act(&mut flight, "RenewFlightEndpoint", renew).await.unwrap().unwrap();
-    let renewed = FlightEndpoint::decode(body.as_slice()).unwrap();
-    let after = renewed.expiration_time.unwrap();
+    let renewed = renew(&mut flight, &info).await.unwrap();
+    let after = renewed.endpoint[0].expiration_time.unwrap();
     assert!((after.seconds, after.nanos) > (before.seconds, before.nanos));
-    let info = FlightInfo { endpoint: vec![renewed], ..info };
-    assert_eq!(shown(&read(&mut flight, info).await.unwrap()), ["5"]);
+    for info in [info, renewed] {
+        assert_eq!(shown(&read(&mut flight, info).await.unwrap()), ["5"]);
+    }
 }
 
 #[tokio::test]
@@ -169,15 +197,11 @@ async fn forged_ones_are_refused() {
 async fn a_query_is_cancelled_before_it_is_read() {
     let (_client, mut flight) = with_rows().await;
     let info = flight.execute("SELECT * FROM t".to_owned(), None).await.unwrap();
-    let cancel = CancelFlightInfoRequest::new(info.clone()).encode_to_vec();
-    let body = act(&mut flight, "CancelFlightInfo", cancel).await.unwrap().unwrap();
-    assert_eq!(CancelFlightInfoResult::decode(body.as_slice()).unwrap().status(), CancelStatus::Cancelled);
+    assert_eq!(cancel(&mut flight, &info).await, CancelStatus::Cancelled);
     fails(flight.do_get(ticket(&info)).await.map(drop), "STATEMENT_CANCELLED", Code::Cancelled);
     // What was run when it was executed is over.
     let info = flight.execute("DELETE FROM t WHERE id = 1".to_owned(), None).await.unwrap();
-    let cancel = CancelFlightInfoRequest::new(info).encode_to_vec();
-    let body = act(&mut flight, "CancelFlightInfo", cancel).await.unwrap().unwrap();
-    assert_eq!(CancelFlightInfoResult::decode(body.as_slice()).unwrap().status(), CancelStatus::NotCancellable);
+    assert_eq!(cancel(&mut flight, &info).await, CancelStatus::NotCancellable);
 }
 
 #[tokio::test]
@@ -188,22 +212,55 @@ async fn a_query_is_cancelled_while_it_is_read() {
         let mut rows = flight.do_get(ticket(&info)).await.unwrap();
         rows.try_next().await.unwrap().expect("rows");
         if by_flight {
-            let cancel = CancelFlightInfoRequest::new(info).encode_to_vec();
-            act(&mut flight, "CancelFlightInfo", cancel).await.unwrap();
+            assert_eq!(cancel(&mut flight, &info).await, CancelStatus::Cancelled);
         } else {
             let cancel = ActionCancelQueryRequest { info: info.encode_to_vec().into() };
             let body = act(&mut flight, "CancelQuery", cancel.as_any().encode_to_vec()).await.unwrap().unwrap();
             assert_eq!(unpacked::<ActionCancelQueryResult>(&body).result, CancelStatus::Cancelled as i32);
         }
-        let ended = async {
-            loop {
-                match rows.try_next().await {
-                    Ok(Some(_)) => {}
-                    other => return other,
-                }
-            }
-        };
-        let ended = tokio::time::timeout(Duration::from_secs(30), ended).await.expect("an end");
-        fails(ended, "STATEMENT_CANCELLED", Code::Cancelled);
+        fails(end_of(rows).await, "STATEMENT_CANCELLED", Code::Cancelled);
     }
+}
+
+#[tokio::test]
+async fn those_that_renew_one_another_are_cancelled_together() {
+    let (_client, mut flight) = with_rows().await;
+    for which in 0..3 {
+        let first = flight.execute(LONG.to_owned(), None).await.unwrap();
+        let second = renew(&mut flight, &first).await.unwrap();
+        let third = renew(&mut flight, &second).await.unwrap();
+        let all = [first, second, third];
+        let mut rows = flight.do_get(ticket(&all[1])).await.unwrap();
+        rows.try_next().await.unwrap().expect("rows");
+        assert_eq!(cancel(&mut flight, &all[which]).await, CancelStatus::Cancelled);
+        fails(end_of(rows).await, "STATEMENT_CANCELLED", Code::Cancelled);
+        for info in &all {
+            fails(flight.do_get(ticket(info)).await.map(drop), "STATEMENT_CANCELLED", Code::Cancelled);
+            fails(renew(&mut flight, info).await, "STATEMENT_CANCELLED", Code::Cancelled);
+        }
+    }
+    // Another run of one prepared statement is none of them.
+    let mut prepared = flight.prepare("SELECT count(*) FROM t".to_owned(), None).await.unwrap();
+    let (first, second) = (prepared.execute().await.unwrap(), prepared.execute().await.unwrap());
+    cancel(&mut flight, &first).await;
+    assert_eq!(shown(&read(&mut flight, second).await.unwrap()), ["5"]);
+}
+
+#[tokio::test]
+async fn what_is_read_of_an_old_ticket_is_cancelled() {
+    let server = server_with(&[("flight.ticket_lifetime_s", "1")]).await;
+    let client = client_of(&server.endpoint()).await;
+    let mut flight = flight(&client);
+    let info = flight.execute(LONG.to_owned(), None).await.unwrap();
+    let mut rows = flight.do_get(ticket(&info)).await.unwrap();
+    rows.try_next().await.unwrap().expect("rows");
+    let later = flight.execute("SELECT 1".to_owned(), None).await.unwrap();
+    eventually("the tickets expire", Duration::from_secs(30), || {
+        let (mut flight, later) = (flight.clone(), later.clone());
+        async move { flight.do_get(ticket(&later)).await.is_err() }
+    })
+    .await;
+    fails(renew(&mut flight, &info).await, "TICKET_EXPIRED", Code::FailedPrecondition);
+    assert_eq!(cancel(&mut flight, &info).await, CancelStatus::Cancelled);
+    fails(end_of(rows).await, "STATEMENT_CANCELLED", Code::Cancelled);
 }
