@@ -26,14 +26,13 @@ async fn a_storage_that_is_dropped_meanwhile_is_missed() {
     back_up(&admin, "b", "").await;
     admin.run("DROP TABLE s").await;
 
-    let restore = async || {
+    let restore = || {
         steps.set(JobStep::BeforeCommit, Act::Wait);
         let admin = db.admin();
-        let restoring = tokio::spawn(async move { admin.try_run("RESTORE DATABASE app FROM 'b' AS copy").await });
-        steps.until_standing(JobStep::BeforeCommit).await;
-        restoring
+        tokio::spawn(async move { admin.try_run("RESTORE DATABASE app FROM 'b' AS copy").await })
     };
-    let restoring = restore().await;
+    let restoring = restore();
+    steps.until_standing(JobStep::BeforeCommit).await;
     admin.run("DROP STORAGE far").await;
     steps.pass(JobStep::BeforeCommit);
     let error = restoring.await.unwrap().unwrap_err();
@@ -43,7 +42,8 @@ async fn a_storage_that_is_dropped_meanwhile_is_missed() {
 
     // One that has moved meanwhile is there: the tables keep what they were restored into.
     admin.run(create).await;
-    let restoring = restore().await;
+    let restoring = restore();
+    steps.until_standing(JobStep::BeforeCommit).await;
     admin.run(format!("ALTER STORAGE far SET URI '{}/farther'", cold.display())).await;
     steps.pass(JobStep::BeforeCommit);
     restoring.await.unwrap().unwrap();
